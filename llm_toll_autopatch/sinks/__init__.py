@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from llm_toll_autopatch.records import CallRecord
+if TYPE_CHECKING:
+    from llm_toll_autopatch.records import CallRecord
 
 __all__ = ["Sink", "SinkUnavailableError"]
 

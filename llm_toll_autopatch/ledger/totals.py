@@ -1,0 +1,67 @@
+"""Answers to "how much was spent": sums over calls, grouped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["GROUPINGS", "Totals", "sum_totals"]
+
+GROUPINGS: dict[str, str] = {
+    "project": "project",
+    "model": "COALESCE(NULLIF(response_model, ''), model)",
+    "provider": "provider",
+    "day": "substr(started_at, 1, 10)",
+    "method": "method",
+    "operation": "operation",
+    "outcome": "outcome",
+    "endpoint": "COALESCE(endpoint, '')",
+}
+"""What calls can be grouped by, and the SQL of each.
+
+`model` is the one that served, or else the one asked for; `day` is the UTC day on which the call started.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums over the calls of one group.
+
+    Attributes:
+        key: The group's values, in the order of the groupings that were asked for.
+        calls: Number of calls.
+        input_tokens: Everything billed as input.
+        output_tokens: Everything billed as output.
+        cost_usd: Sum of the costs that are known; None when there are calls and none of their costs is known.
+        unknown_cost_calls: Calls whose cost is not known, and so not in `cost_usd`.
+        estimated_calls: Calls whose tokens are estimated, wholly or in part.
+        errors: Calls that ended in an error.
+    """
+
+    key: tuple[str, ...] = ()
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: Decimal | None = Decimal(0)
+    unknown_cost_calls: int = 0
+    estimated_calls: int = 0
+    errors: int = 0
+
+
+def sum_totals(groups: Iterable[Totals]) -> Totals:
+    """Return the sums over all `groups`, with an empty key."""
+    groups = list(groups)
+    known = [group.cost_usd for group in groups if group.cost_usd is not None]
+    return Totals(
+        calls=sum(group.calls for group in groups),
+        input_tokens=sum(group.input_tokens for group in groups),
+        output_tokens=sum(group.output_tokens for group in groups),
+        cost_usd=sum(known, Decimal(0)) if known or not groups else None,
+        unknown_cost_calls=sum(group.unknown_cost_calls for group in groups),
+        estimated_calls=sum(group.estimated_calls for group in groups),
+        errors=sum(group.errors for group in groups),
+    )

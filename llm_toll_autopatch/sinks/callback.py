@@ -1,0 +1,31 @@
+"""`CallbackSink`: hands records to a function."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llm_toll_autopatch.records import CallRecord
+
+__all__ = ["CallbackSink"]
+
+
+class CallbackSink:
+    """Calls a function with every record, on the thread that ended the call, which waits for it.
+
+    Args:
+        function: Takes a `CallRecord`. What it returns is ignored, what it raises is logged and counted. It may raise
+            `SinkUnavailableError` to get the record again later.
+    """
+
+    def __init__(self, function: Callable[[CallRecord], object]) -> None:
+        self._function = function
+
+    def __repr__(self) -> str:
+        return f"CallbackSink({self._function!r})"
+
+    def emit(self, record: CallRecord) -> None:
+        """Call the function with `record`."""
+        self._function(record)
