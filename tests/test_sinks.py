@@ -396,7 +396,7 @@ class TestResolve:
     )
     def test_unknown_names(self, spec: object, parts: list[str]) -> None:
         """An unknown name is a ValueError that says where it stood and what is accepted."""
-        with pytest.raises(ValueError, match="^LLM_TOLL_AUTOPATCH_SINK ") as caught:
+        with pytest.raises(ValueError, match=r"^LLM_TOLL_AUTOPATCH_SINK ") as caught:
             resolve_sink(spec, source="LLM_TOLL_AUTOPATCH_SINK")
         assert [part for part in parts if part not in str(caught.value)] == []
 
