@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.ledger import LedgerError, SQLiteLedger, Totals
 from llm_toll_autopatch.ledger.location import default_path, path_from_url
-from llm_toll_autopatch.ledger.money import NANO_USD_MAX, decimals_for, format_usd, from_nano_usd, to_nano_usd
+from llm_toll_autopatch.ledger.money import NANO_USD_MAX, decimals_for, format_usd, from_nano_usd, sum_usd, to_nano_usd
 from llm_toll_autopatch.ledger.schema import COLUMNS
 from llm_toll_autopatch.ledger.totals import GROUPINGS, sum_totals
 from llm_toll_autopatch.records import USAGE_COUNTS, CallRecord, Usage, new_id
@@ -123,6 +123,13 @@ class TestMoney:
         with localcontext(prec=3):
             assert to_nano_usd(Decimal("1234.567890123")) == 1_234_567_890_123
             assert str(from_nano_usd(1_234_567_890_123)) == "1234.567890123"
+
+    def test_sums_are_exact_in_any_context(self) -> None:
+        """Nor does it round our sums."""
+        with localcontext(prec=3):
+            assert str(sum_usd([Decimal("1234.5"), Decimal("0.000000001")])) == "1234.500000001"
+            totals = Totals(calls=1, cost_usd=Decimal("1234.567"))
+            assert str(sum_totals([totals, totals]).cost_usd) == "2469.134"
 
     @pytest.mark.parametrize("usd", ["9223372036.854775808", "-1E+10", "1E+999999"])
     def test_too_much(self, usd: str) -> None:

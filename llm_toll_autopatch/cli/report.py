@@ -10,7 +10,7 @@ import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from llm_toll_autopatch.cli import periods
 from llm_toll_autopatch.cli.table import Styles, aligned, printable
@@ -19,10 +19,12 @@ from llm_toll_autopatch.ledger.money import decimals_for, format_usd
 from llm_toll_autopatch.ledger.totals import GROUPINGS, Totals, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["configure", "run"]
 
+_T = TypeVar("_T")
+_SINK_VARIABLE = "LLM_TOLL_AUTOPATCH_SINK"
 _DEFAULT_BY = ("project", "model")
 _FIGURES = ("calls", "input_tokens", "output_tokens", "cost_usd", "unknown_cost_calls", "estimated_calls", "errors")
 
@@ -76,10 +78,10 @@ def run(arguments: argparse.Namespace) -> int:
     by = list(dict.fromkeys(arguments.by or _DEFAULT_BY))
     now = datetime.now(UTC)
     try:
-        since = periods.since(arguments.since, now) if arguments.since else None
-        until = periods.until(arguments.until, now) if arguments.until else None
-        path = arguments.ledger or _path_from_environment()
-    except (ValueError, argparse.ArgumentTypeError) as error:
+        since = _given("--since", arguments.since, lambda text: periods.since(text, now))
+        until = _given("--until", arguments.until, lambda text: periods.until(text, now))
+        path = arguments.ledger or _given(_SINK_VARIABLE, _url_from_environment(), path_from_url)
+    except ValueError as error:
         arguments.error(str(error))
     try:
         groups = SQLiteLedger(path).totals(by, since, until)
@@ -92,9 +94,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _path_from_environment() -> Path | None:
-    sink = os.environ.get("LLM_TOLL_AUTOPATCH_SINK", "")
-    return _ledger_path(sink) if sink.startswith(SQLITE_SCHEME) else None
+def _given(source: str, text: str | None, read: Callable[[str], _T]) -> _T | None:
+    """Return what `text` means, None if it is not given; name its `source` when it means nothing."""
+    if not text:
+        return None
+    try:
+        return read(text)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def _url_from_environment() -> str | None:
+    sink = os.environ.get(_SINK_VARIABLE, "")
+    return sink if sink.startswith(SQLITE_SCHEME) else None
 
 
 def _most_expensive_first(group: Totals) -> tuple[bool, Decimal, int, tuple[str, ...]]:
@@ -136,13 +148,13 @@ def _legend(total: Totals) -> Iterable[str]:
         yield ""
     if total.estimated_calls:
         yield (
-            f"~ {_calls(total.estimated_calls)} with tokens that were estimated, wholly or in part, because the"
-            " provider did not report them"
+            f"~ {_calls(total.estimated_calls)} with tokens, and so a cost, estimated wholly or in part:"
+            " the provider did not report them"
         )
     if total.unknown_cost_calls:
         yield (
             f"unknown: {_calls(total.unknown_cost_calls)} to a model without a known price, not in the sums;"
-            " patch_all(prices=…) gives it one"
+            " patch_all(prices=...) gives it one"
         )
 
 

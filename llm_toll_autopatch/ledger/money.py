@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
+from functools import reduce
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["NANO_USD_MAX", "decimals_for", "format_usd", "from_nano_usd", "to_nano_usd"]
+__all__ = ["NANO_USD_MAX", "decimals_for", "format_usd", "from_nano_usd", "sum_usd", "to_nano_usd"]
 
 NANO_USD_MAX = 2**63 - 1
 """The largest amount that a 64-bit column holds: a little over 9.2 thousand million USD."""
@@ -19,7 +20,7 @@ _CENTS_DIGITS = 2
 _DIGITS_OF_MAX = 10  # of its whole dollars
 
 # The program's own decimal context may round to five digits; money must not follow it.
-_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, rounding=ROUND_HALF_EVEN, traps=[])
+_EXACT = Context(prec=1000, Emax=MAX_EMAX, Emin=MIN_EMIN, rounding=ROUND_HALF_EVEN, traps=[])
 
 
 def to_nano_usd(usd: Decimal) -> int:
@@ -41,6 +42,11 @@ def to_nano_usd(usd: Decimal) -> int:
 def from_nano_usd(nano: int) -> Decimal:
     """Return `nano` in USD, exactly: the inverse of `to_nano_usd`."""
     return Decimal(nano).scaleb(-_NANO_DIGITS, _EXACT)
+
+
+def sum_usd(amounts: Iterable[Decimal]) -> Decimal:
+    """Return the exact sum of `amounts`, whatever precision the program computes with."""
+    return reduce(_EXACT.add, amounts, Decimal(0))
 
 
 def decimals_for(amounts: Iterable[Decimal]) -> int:

@@ -75,6 +75,7 @@ class SQLiteLedger:
         self._busy_timeout_s = busy_timeout_s
         self._lock = threading.RLock()
         self._busy = False
+        self._exiting = False
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._closer: weakref.finalize[..., SQLiteLedger] | None = None
@@ -120,6 +121,8 @@ class SQLiteLedger:
                     connection.execute(INSERT, coerced(row))
                 except _REFUSALS as error:
                     raise LedgerError(f"record {record.id!r} cannot be stored: {error}") from error
+            if self._exiting:
+                self._drop()
 
     def flush(self) -> None:
         """Do nothing: what was emitted is committed."""
@@ -155,8 +158,9 @@ class SQLiteLedger:
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is not None:
-            alive = self._closer is not None and self._closer.alive  # False late at exit
-            if alive and self._file == _identity(self.path):
+            if self._closer is None or not self._closer.alive:
+                self._exiting = True  # the interpreter has closed it; nobody will close the next one
+            elif self._file == _identity(self.path):
                 return self._connection
             self._drop()  # the file was removed or replaced: what goes there now would be lost
         _make_private(self.path)
@@ -207,7 +211,10 @@ class SQLiteLedger:
 
     def _drop(self) -> None:
         if self._closer is not None:
-            self._closer()  # closes; and no longer at exit
+            self._closer.detach()  # not called instead: late at exit that does nothing
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
         self._connection = self._file = self._closer = None
 
     def after_fork_in_child(self) -> None:
@@ -365,11 +372,13 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _make_private(path: Path) -> None:
     """Make an empty file that only its owner may read, unless there is one. SQLite gives its side files this mode."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        try:
-            # Opening and closing the file here would drop the locks of another ledger of this process on it (POSIX).
-            os.mknod(path, 0o600)
-        except PermissionError:  # not for everyone on macOS
+    try:
+        # Opening and closing the file here would drop the locks of another ledger of this process on it (POSIX).
+        os.mknod(path, 0o600)
+    except FileExistsError:
+        return
+    except OSError:  # macOS and some file systems do not let everyone do this
+        with suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 

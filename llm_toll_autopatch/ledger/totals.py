@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from llm_toll_autopatch.ledger.money import sum_usd
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -60,7 +62,7 @@ def sum_totals(groups: Iterable[Totals]) -> Totals:
         calls=sum(group.calls for group in groups),
         input_tokens=sum(group.input_tokens for group in groups),
         output_tokens=sum(group.output_tokens for group in groups),
-        cost_usd=sum(known, Decimal(0)) if known or not groups else None,
+        cost_usd=sum_usd(known) if known or not groups else None,
         unknown_cost_calls=sum(group.unknown_cost_calls for group in groups),
         estimated_calls=sum(group.estimated_calls for group in groups),
         errors=sum(group.errors for group in groups),

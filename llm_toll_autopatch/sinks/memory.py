@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING
+
+from llm_toll_autopatch.ledger.money import sum_usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from decimal import Decimal
 
     from llm_toll_autopatch.records import CallRecord
 
@@ -44,7 +46,7 @@ class MemorySink:
     @property
     def total_cost_usd(self) -> Decimal:
         """Sum in USD of the costs that are known; `unknown_costs` says how many are not in it."""
-        return sum((record.cost_usd for record in self.records if record.cost_usd is not None), Decimal(0))
+        return sum_usd(record.cost_usd for record in self.records if record.cost_usd is not None)
 
     @property
     def unknown_costs(self) -> int:
