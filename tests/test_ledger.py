@@ -88,6 +88,14 @@ def ledger(tmp_path: Path) -> Any:
         yield ledger
 
 
+def descriptors(path: Path) -> int | None:
+    """How many descriptors this process has on `path`; None where that cannot be found out."""
+    own = Path("/proc/self/fd")
+    if not own.exists():
+        return None
+    return sum(os.path.realpath(each) == os.path.realpath(path) for each in own.iterdir())
+
+
 def ids(ledger: SQLiteLedger) -> list[str]:
     """The ids of all records, in the order in which they started."""
     return [each.id for each in ledger.records()]
@@ -181,6 +189,13 @@ class TestKeeping:
         """Every field has its column, and there is no column for anything else."""
         kept = {field.name for field in (*fields(CallRecord), *fields(Usage))}
         assert set(COLUMNS) == kept - {"usage", "cost_usd"} | {"cost_nano_usd"}
+
+    @pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 37), reason="SQLite has no STRICT tables before 3.37")
+    def test_strict(self, ledger: SQLiteLedger) -> None:
+        """Not even another program can put text where a number belongs."""
+        ledger.emit(record())
+        with closing(sqlite3.connect(ledger.path)) as other, pytest.raises(sqlite3.IntegrityError):
+            other.execute("UPDATE calls SET cost_nano_usd = 'much'")
 
     def test_once(self, ledger: SQLiteLedger) -> None:
         """The same record twice is one."""
@@ -336,8 +351,8 @@ class TestWithOthers:
                 code = 1
                 try:
                     ledger.emit(in_child)
+                    code = 0 if descriptors(ledger.path) in {2, None} else 2  # the parent's is still open
                     ledger.close()
-                    code = 0
                 finally:
                     os._exit(code)
         assert os.waitpid(child, 0)[1] == 0
@@ -373,6 +388,38 @@ class TestWithOthers:
             assert time.monotonic() - start < 10
         ledger.emit(original)
         assert ids(ledger) == [original.id]
+
+    def test_made_by_several_at_once(self, tmp_path: Path) -> None:
+        """Ledgers that make the same file at the same time wait for each other, and each keeps its record."""
+        for number in range(15):
+            ledgers = [SQLiteLedger(tmp_path / f"{number}.db", busy_timeout_s=10) for _ in range(4)]
+            start = threading.Barrier(len(ledgers))
+
+            def emit_one(ledger: SQLiteLedger, start: threading.Barrier = start) -> None:
+                start.wait()
+                ledger.emit(record())
+                ledger.close()
+
+            threads = [threading.Thread(target=emit_one, args=[ledger]) for ledger in ledgers]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(ids(ledgers[0])) == len(ledgers)
+
+    def test_made_while_another_reads(self, tmp_path: Path) -> None:
+        """A reader of the file that is just being made is waited for."""
+        ledger = SQLiteLedger(tmp_path / "ledger.db", busy_timeout_s=10)
+        reader = sqlite3.connect(ledger.path, isolation_level=None, check_same_thread=False)
+        with closing(reader):
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM sqlite_master").fetchall()
+            timer = threading.Timer(0.1, reader.execute, ["COMMIT"])
+            timer.start()
+            ledger.emit(record())
+            timer.join()
+        assert len(ids(ledger)) == 1
+        ledger.close()
 
     def test_locked_by_a_thread(self, ledger: SQLiteLedger) -> None:
         """A thread that does not let go of the ledger is waited for within the bound."""

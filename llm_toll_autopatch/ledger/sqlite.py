@@ -185,7 +185,7 @@ class SQLiteLedger:
                 connection.execute("PRAGMA journal_mode = WAL")
                 break
             except sqlite3.OperationalError as error:
-                # Two processes making the file at once: SQLite does not wait here by itself.
+                # Two making the file at once, each in the way of the other: SQLite does not wait here by itself.
                 if not _is_busy(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(_RETRY_S)
