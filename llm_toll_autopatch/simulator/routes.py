@@ -1,0 +1,76 @@
+"""Which path is answered by what. A further endpoint is one more row, and the function that it names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llm_toll_autopatch.simulator import anthropic, google, openai, responses
+from llm_toll_autopatch.simulator.answer import Answer, Call
+from llm_toll_autopatch.simulator.scenario import Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from llm_toll_autopatch.simulator.received import ReceivedRequest
+
+__all__ = ["ROUTES", "Route", "answer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row: a pattern for the whole path, what answers it, and what an error looks like there.
+
+    The model's name is the pattern's group `model`, else the request's `model`.
+    """
+
+    pattern: re.Pattern[str]
+    handle: Callable[[Call], Answer]
+    error: Callable[[int, str], Answer]
+
+
+def _route(pattern: str, handle: Callable[[Call], Answer], error: Callable[[int, str], Answer]) -> Route:
+    # Compatible services put the same endpoints below a prefix of their own.
+    return Route(re.compile(rf"/(?:.*?/)?{pattern}"), handle, error)
+
+
+_GEMINI = r"(?:publishers/(?P<publisher>[^/]+)/)?(?:models|tunedModels)/(?P<model>[^/]+)"
+
+ROUTES = (
+    _route(r"chat/completions", openai.chat, openai.error),
+    _route(r"responses", responses.responses, openai.error),
+    _route(r"messages", anthropic.messages, anthropic.error),
+    _route(r"messages/count_tokens", anthropic.count_tokens, anthropic.error),
+    _route(rf"{_GEMINI}:generateContent", google.generate_content, google.error),
+    _route(rf"{_GEMINI}:streamGenerateContent", google.stream_generate_content, google.error),
+    _route(rf"{_GEMINI}:countTokens", google.count_tokens, google.error),
+)
+
+
+def answer(request: ReceivedRequest) -> Answer:
+    """Return the answer to a request, and note its scenario."""
+    for route in ROUTES:
+        match = route.pattern.fullmatch(request.path)
+        if match:
+            return _answer(route, match.groupdict(), request)
+    return openai.error(404, f"The simulator has no {request.path}.")
+
+
+def _answer(route: Route, params: Mapping[str, Any], request: ReceivedRequest) -> Answer:
+    if request.method != "POST":
+        return route.error(405, f"{request.path} wants POST, not {request.method}.")
+    body = request.body
+    if not isinstance(body, dict):
+        return route.error(400, "The request's body is not a JSON object.")
+    model = params.get("model") or body.get("model")
+    if not isinstance(model, str) or not model:
+        return route.error(400, "You must provide a model parameter.")
+    try:
+        scenario = Scenario.parse(model)
+    except ValueError as unknown:
+        return route.error(400, str(unknown))
+    request.scenario = scenario
+    if scenario.error is not None:
+        return route.error(scenario.error, "")
+    return route.handle(Call(body=body, params=params, scenario=scenario))
