@@ -6,6 +6,7 @@ Fields follow https://ai.google.dev/api/generate-content.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.simulator.answer import Answer, Call, Event, compact, new_id
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["count_tokens", "error", "generate_content", "stream_generate_content"]
 
+_CAPITAL = re.compile("[A-Z]")
 _ERRORS: Mapping[int, tuple[str, str]] = {
     400: ("INVALID_ARGUMENT", "Request contains an invalid argument."),
     401: ("UNAUTHENTICATED", "Request had invalid authentication credentials."),
@@ -71,26 +73,27 @@ def stream_generate_content(call: Call) -> Answer:
 
 def _reply(call: Call) -> Reply:
     body = call.body
-    declared = [
-        function
-        for tool in items(body.get("tools"))
-        for function in items(tool.get("functionDeclarations") or tool.get("function_declarations"))
-    ]
+    declared = [function for tool in items(body.get("tools")) for function in items(_get(tool, "functionDeclarations"))]
     tool = None
     if declared:
-        parameters = declared[0].get("parameters") or declared[0].get("parametersJsonSchema")
+        parameters = declared[0].get("parameters") or _get(declared[0], "parametersJsonSchema")
         tool = Tool(name=str(declared[0].get("name")), parameters=parameters)
     parts = [part for content in items(body.get("contents")) for part in items(content.get("parts"))]
-    config = body.get("generationConfig")
+    config = _get(body, "generationConfig")
     config = config if isinstance(config, dict) else {}
-    schema = config.get("responseJsonSchema") or config.get("responseSchema")
+    schema = _get(config, "responseJsonSchema") or _get(config, "responseSchema")
     return Reply.to(
         call.scenario,
         tool=tool,
-        tool_results=sum("functionResponse" in part or "function_response" in part for part in parts),
-        schema=schema or ({"type": "object"} if config.get("responseMimeType") == "application/json" else None),
-        choices=config.get("candidateCount"),
+        tool_results=sum(_get(part, "functionResponse") is not None for part in parts),
+        schema=schema or ({"type": "object"} if _get(config, "responseMimeType") == "application/json" else None),
+        choices=_get(config, "candidateCount"),
     )
+
+
+def _get(message: Mapping[str, Any], name: str) -> Any:
+    """Return a field under either of the names that the service takes, `thisWay` and `this_way`: the SDK mixes them."""
+    return message.get(name, message.get(_CAPITAL.sub(lambda letter: f"_{letter[0].lower()}", name)))
 
 
 def _thought(text: str) -> dict[str, Any]:
