@@ -32,11 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = given[split + 1 :]
     if "--" in given and not command:
         parser.error("there is no command after --")
+    simulator = Simulator(port=options.port)
     try:
-        with Simulator(port=options.port) as simulator:
-            return _run(command, simulator) if command else _serve(simulator)
+        simulator.start()
     except OSError as error:
         parser.error(f"port {options.port}: {error.strerror}")
+    try:
+        return _run(command, simulator) if command else _serve(simulator)
+    finally:
+        simulator.stop()
 
 
 def _parser() -> argparse.ArgumentParser:

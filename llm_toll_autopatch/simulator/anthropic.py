@@ -150,7 +150,7 @@ def _blocks(reply: Reply, *, whole: bool = False) -> Iterator[tuple[dict[str, An
         # The service begins a tool's input with an empty piece.
         pieces = ("", *reply.pieces)
         yield block, ({"type": "input_json_delta", "partial_json": piece} for piece in pieces)
-    elif reply.kind != "empty" or reply.scenario.endless:
+    elif reply.kind != "empty":
         text = {"type": "text", "text": reply.content if whole else ""}
         yield text, ({"type": "text_delta", "text": piece} for piece in reply.streamed())
 

@@ -182,11 +182,11 @@ def _events(reply: Reply, chunk: _Chunk) -> Iterator[Event]:
     length = len(reply.pieces)
     if reply.tool:
         pieces, length = iter([_function_call(reply.tool)]), 1
-    if not length and not scenario.endless:
+    if not length:
         usage = chunk.usage(reply, output=reply.output_tokens, thoughts=thoughts)
         yield _event(chunk.json(reply, [], usage, last=True))
     for number, part in enumerate(pieces, start=1):
-        last = number == length and not scenario.endless
+        last = number == length and not reply.endless
         output = reply.output_tokens if last else reply.share(number)
         usage = chunk.usage(reply, output=output, thoughts=thoughts)
         yield _event(chunk.json(reply, [part], usage, last=last), content=True)

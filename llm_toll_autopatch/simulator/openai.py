@@ -5,6 +5,7 @@ Fields and their order follow https://platform.openai.com/docs/api-reference/cha
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,19 @@ def chat(call: Call) -> Answer:
         return Answer.unary({**common, "choices": choices, **usage}, scenario, headers())
     options = body.get("stream_options")
     options = options if isinstance(options, dict) else {}
-    return Answer.stream(_Chunks(common, reply, options).events(), scenario, headers(), error=_error_event)
+    events = _Chunks(common, reply, options).events()
+    if call.params.get("deployment"):
+        events = itertools.chain([_azure_prelude()], events)
+    return Answer.stream(events, scenario, headers(), error=_error_event)
+
+
+def _azure_prelude() -> Event:
+    """Return what Azure begins a stream with: the prompt's filter results, in a chunk without choices or model."""
+    safe = {"filtered": False, "severity": "safe"}
+    results = {"hate": safe, "self_harm": safe, "sexual": safe, "violence": safe}
+    filtered = [{"prompt_index": 0, "content_filter_results": results}]
+    nameless = {"id": "", "object": "", "created": 0, "model": ""}
+    return Event(_sse({**nameless, "choices": [], "prompt_filter_results": filtered}))
 
 
 def _first_tool(body: Mapping[str, Any]) -> Tool | None:

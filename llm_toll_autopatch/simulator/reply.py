@@ -97,15 +97,18 @@ class Reply:
         """The pieces of the shown reasoning."""
         return self.scenario.reasoning_chunks()
 
+    @property
+    def endless(self) -> bool:
+        """Whether the stream of its content never ends."""
+        return self.scenario.endless and self.kind in ("text", "refusal")
+
     def streamed(self) -> Iterator[str]:
         """Yield the pieces of the content, for ever when the scenario is endless."""
-        if self.scenario.endless and self.kind in ("text", "refusal"):
-            return self.scenario.endless_chunks()
-        return iter(self.pieces)
+        return self.scenario.endless_chunks() if self.endless else iter(self.pieces)
 
     def share(self, sent: int) -> int:
         """Return the output tokens of the first `sent` pieces, without reasoning."""
-        if self.scenario.endless or not self.pieces:
+        if self.endless or not self.pieces:
             return sent
         return self.output_tokens * sent // len(self.pieces)
 

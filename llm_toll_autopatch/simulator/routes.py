@@ -32,13 +32,13 @@ class Route:
 
 def _route(pattern: str, handle: Callable[[Call], Answer], error: Callable[[int, str], Answer]) -> Route:
     # Compatible services put the same endpoints below a prefix of their own.
-    return Route(re.compile(rf"/(?:.*?/)?{pattern}"), handle, error)
+    return Route(re.compile(rf"/(?:.*?/)??{pattern}"), handle, error)
 
 
 _GEMINI = r"(?:publishers/(?P<publisher>[^/]+)/)?(?:models|tunedModels)/(?P<model>[^/]+)"
 
 ROUTES = (
-    _route(r"chat/completions", openai.chat, openai.error),
+    _route(r"(?:openai/deployments/(?P<deployment>[^/]+)/)?chat/completions", openai.chat, openai.error),
     _route(r"responses", responses.responses, openai.error),
     _route(r"messages", anthropic.messages, anthropic.error),
     _route(r"messages/count_tokens", anthropic.count_tokens, anthropic.error),

@@ -169,16 +169,16 @@ class Simulator:
                 selector.select()
                 if self._stopping.is_set():
                     return
-                # The client may be gone again, or there may be no file descriptor left at the moment.
-                with contextlib.suppress(OSError):
+                # The client may be gone again, or there may be no file descriptor or thread left at the moment.
+                with contextlib.suppress(OSError, RuntimeError):
                     self._connect(listener.accept()[0])
 
     def _connect(self, sock: socket.socket) -> None:
         connection = Connection(sock, answer, self._receive, self._stopping)
         thread = threading.Thread(target=self._serve, args=(connection,), name="simulator-connection", daemon=True)
         with self._lock:
+            thread.start()
             self._connections[thread] = connection
-        thread.start()
 
     def _serve(self, connection: Connection) -> None:
         try:
