@@ -1,5 +1,80 @@
-"""Meter every LLM call of a Python process."""
+"""Meter every LLM call that a Python process makes: tokens, cost in USD, who it was for. Streams too.
 
-from __future__ import annotations
+    import llm_toll_autopatch
+    llm_toll_autopatch.patch_all()
+
+The names are loaded when they are first used: importing this package imports no SDK, no wrapt and no sqlite3.
+"""
+
+TYPE_CHECKING = False  # what type checkers take for `typing.TYPE_CHECKING`, without the time that importing it takes
+if TYPE_CHECKING:
+    from llm_toll_autopatch.estimate import TokenEstimateWarning
+    from llm_toll_autopatch.health import Status
+    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+    from llm_toll_autopatch.patching import flush, patch_all, patched, status, unpatch_all
+    from llm_toll_autopatch.pricing import UnknownPriceWarning
+    from llm_toll_autopatch.records import CallRecord, Usage
+    from llm_toll_autopatch.sinks import Sink
+    from llm_toll_autopatch.sinks.callback import CallbackSink
+    from llm_toll_autopatch.sinks.jsonl import JSONLinesSink
+    from llm_toll_autopatch.sinks.log import LoggingSink
+    from llm_toll_autopatch.sinks.memory import MemorySink
+    from llm_toll_autopatch.sinks.tee import TeeSink
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "CallRecord": "records",
+    "CallbackSink": "sinks.callback",
+    "JSONLinesSink": "sinks.jsonl",
+    "LoggingSink": "sinks.log",
+    "MemorySink": "sinks.memory",
+    "SQLiteLedger": "ledger.sqlite",
+    "Sink": "sinks",
+    "Status": "health",
+    "TeeSink": "sinks.tee",
+    "TokenEstimateWarning": "estimate",
+    "UnknownPriceWarning": "pricing",
+    "Usage": "records",
+    "flush": "patching",
+    "patch_all": "patching",
+    "patched": "patching",
+    "status": "patching",
+    "unpatch_all": "patching",
+}
+
+__all__ = [
+    "CallRecord",
+    "CallbackSink",
+    "JSONLinesSink",
+    "LoggingSink",
+    "MemorySink",
+    "SQLiteLedger",
+    "Sink",
+    "Status",
+    "TeeSink",
+    "TokenEstimateWarning",
+    "UnknownPriceWarning",
+    "Usage",
+    "__version__",
+    "flush",
+    "patch_all",
+    "patched",
+    "status",
+    "unpatch_all",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

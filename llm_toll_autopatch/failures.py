@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 
@@ -28,14 +29,12 @@ class Failures:
         if kind in self._seen:
             return
         self._seen.add(kind)
-        try:
+        with contextlib.suppress(Exception):  # a broken logging handler is the user's, and must not break the call
             LOGGER.warning(
                 "%s failed and the call went on; further failures of this kind are counted in status(), not logged",
                 where,
                 exc_info=error,
             )
-        except Exception:  # noqa: S110 - a broken logging handler is the user's, and must not break the call
-            pass
 
     def reset(self) -> None:
         """Forget everything, for a new `patched()` block or test."""

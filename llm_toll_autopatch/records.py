@@ -131,7 +131,7 @@ class CallRecord:
 
 
 def new_id() -> str:
-    """Return a new UUIDv7 as text: 48 bits of Unix time in milliseconds, then 74 random bits (RFC 9562, section 5.7)."""
+    """Return a new UUIDv7 as text: 48 bits of Unix time in milliseconds, 74 random bits (RFC 9562, section 5.7)."""
     milliseconds = time.time_ns() // 1_000_000
     random = int.from_bytes(os.urandom(10), "big")
     value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62

@@ -227,6 +227,7 @@ class TestKeeping:
         original = record(**changes)
         ledger.emit(original)
         assert list(ledger.records()) == [replace(original, **kept)]
+        failures.reset()
 
     def test_a_cost_that_no_ledger_holds_is_noted(self, ledger: SQLiteLedger) -> None:
         """It is kept as unknown, and counted as a failure of ours."""
@@ -289,8 +290,9 @@ class TestKeeping:
 class TestWithOthers:
     """Threads, processes, forks, kills and locks."""
 
-    def test_threads(self, ledger: SQLiteLedger) -> None:
+    def test_threads(self, tmp_path: Path) -> None:
         """Records from many threads are all kept."""
+        ledger = SQLiteLedger(tmp_path / "ledger.db", busy_timeout_s=30)  # a shared disk may stall for seconds
 
         def emit_many() -> None:
             for _ in range(50):
@@ -302,6 +304,7 @@ class TestWithOthers:
         for thread in threads:
             thread.join()
         assert len(set(ids(ledger))) == 200
+        ledger.close()
 
     @staticmethod
     def writer(path: Path, count: int) -> subprocess.Popen[str]:

@@ -1,0 +1,48 @@
+"""Tokens, when the provider reported none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["TokenEstimateWarning", "text_chars", "tokens"]
+
+CHARS_PER_TOKEN = 4
+_MAX_DEPTH = 24
+
+# Values under these keys are data, identifiers or switches, not text that becomes tokens at about four characters each.
+_NOT_TEXT = frozenset(
+    {
+        "b64_json", "cache_control", "data", "encrypted_content", "file_data", "file_id", "file_uri", "id", "image_url",
+        "inline_data", "mime_type", "media_type", "role", "signature", "thought_signature", "tool_call_id",
+        "tool_use_id", "type", "uri", "url",
+    }
+)  # fmt: skip
+
+
+class TokenEstimateWarning(UserWarning):
+    """The provider reported no usage for a call, or not all of it: the record holds an estimate and says so."""
+
+
+def tokens(chars: int) -> int:
+    """Return the estimate for `chars` characters of text: `max(1, chars // 4)`, and 0 for none."""
+    return max(1, chars // CHARS_PER_TOKEN) if chars else 0
+
+
+def text_chars(value: Any, depth: int = _MAX_DEPTH) -> int:
+    """Return the number of characters of text in a request's part: strings, and those in lists, mappings and models.
+
+    Binary data (base64 strings, data URLs), identifiers and iterators do not count; nothing is consumed.
+    """
+    if isinstance(value, str):
+        return 0 if value.startswith("data:") else len(value)
+    if depth == 0 or value is None or isinstance(value, int | float | bytes | bytearray | type):
+        return 0
+    if isinstance(value, Mapping):
+        return sum(text_chars(v, depth - 1) for k, v in value.items() if k not in _NOT_TEXT)
+    if isinstance(value, list | tuple):
+        return sum(text_chars(item, depth - 1) for item in value)
+    fields = getattr(value, "__dict__", None)
+    if isinstance(fields, dict) and hasattr(value, "__pydantic_fields_set__"):
+        return text_chars(fields, depth - 1)
+    return 0

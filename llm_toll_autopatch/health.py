@@ -1,0 +1,93 @@
+"""What `status()` answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from llm_toll_autopatch.sdks import SDKS
+
+__all__ = ["ProviderStatus", "Status", "version_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderStatus:
+    """One SDK.
+
+    Attributes:
+        version: Its installed version; None when it is not installed.
+        imported: Whether the program has imported it; what is patched can only be told then.
+        patched: `Class.method` of what is patched. Modules that the SDK loads later are patched when it does.
+        missing: `Class.method` of what this version of the SDK does not have, or has moved: not metered.
+        foreign: Modules whose wrappers sit on the same methods.
+    """
+
+    version: str | None
+    imported: bool = False
+    patched: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The state of the metering; prints itself readably.
+
+    Attributes:
+        active: Whether calls that begin now are metered.
+        providers: Each SDK that is to be metered, by name.
+        records: Records made since the process started.
+        open_calls: Calls that have begun and not ended.
+        queued: Records that wait to be written.
+        dropped: Records that were lost, since the queue was full or the program ended.
+        failures: Our own errors, which the user's code never saw.
+        last_failure: Where the last one happened and what it was.
+        unknown_prices: Models without a known price.
+        ledger: Where the ledger is.
+    """
+
+    active: bool
+    providers: Mapping[str, ProviderStatus]
+    records: int
+    open_calls: int
+    queued: int
+    dropped: int
+    failures: int
+    last_failure: str | None
+    unknown_prices: tuple[str, ...]
+    ledger: str | None
+
+    def __str__(self) -> str:
+        lines = [f"metering   {'on' if self.active else 'off'}", f"ledger     {self.ledger or 'none'}"]
+        for name, sdk in self.providers.items():
+            lines.append(f"{name:<10} {_sentence(sdk)}")
+            lines += [f"{'':<10} missing, not metered: {method}" for method in sdk.missing]
+            lines += [f"{'':<10} also wrapped by {module}" for module in sdk.foreign]
+        lines.append(
+            f"records    {self.records} made, {self.queued} waiting, {self.dropped} dropped, {self.open_calls} open"
+        )
+        if self.failures:
+            lines.append(f"failures   {self.failures} of ours, the last: {self.last_failure}")
+        if self.unknown_prices:
+            lines.append(f"no price   {', '.join(self.unknown_prices)}")
+        return "\n".join(lines)
+
+
+def _sentence(sdk: ProviderStatus) -> str:
+    if sdk.version is None:
+        return "not installed"
+    if not sdk.imported:
+        return f"{sdk.version}, not imported yet"
+    return f"{sdk.version}, {len(sdk.patched)} methods patched"
+
+
+@cache
+def version_of(name: str) -> str | None:
+    """Return the installed version of the SDK called `name`; None when it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(SDKS[name].distribution)
+    except PackageNotFoundError:
+        return None

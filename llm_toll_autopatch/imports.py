@@ -1,0 +1,87 @@
+"""Hooks that run when a module has been imported. Standard library only, and cheap: this may run at interpreter start.
+
+wrapt has such hooks too, but importing wrapt alone takes longer than all else that happens at start.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+__all__ = ["forget", "when_imported"]
+
+Hook = Callable[[str], None]
+
+_hooks: dict[str, list[Hook]] = {}
+_finding = threading.local()
+
+
+def when_imported(name: str, hook: Hook) -> None:
+    """Call `hook(name)` once module `name` has been imported: now if it has, else right after its body has run.
+
+    The hook must not raise; what it raises would make the user's import fail.
+    """
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    if module is not None and not getattr(spec, "_initializing", False):
+        hook(name)
+        return
+    _hooks.setdefault(name, []).append(hook)
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
+
+
+def forget() -> None:
+    """Drop all hooks that have not run, and the finder."""
+    _hooks.clear()
+    if _FINDER in sys.meta_path:
+        sys.meta_path.remove(_FINDER)
+
+
+class _Finder(MetaPathFinder):
+    """Finds nothing itself: it lets the others find a module, and puts a loader around theirs that runs the hooks."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        del path, target
+        if fullname not in _hooks or getattr(_finding, "name", None) == fullname:
+            return None
+        _finding.name = fullname
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            _finding.name = None
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)
+        return spec
+
+
+class _Loader(Loader):
+    """Stands in for a module's loader until the module's body runs."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The body, and whoever asks later, sees the loader that the module would have had.
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        for hook in _hooks.pop(module.__name__, ()):
+            hook(module.__name__)
+
+
+_FINDER = _Finder()

@@ -1,0 +1,209 @@
+"""`Call`: one billed request, from the gate to its one record."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from llm_toll_autopatch import estimate, reporting
+from llm_toll_autopatch.estimate import TokenEstimateWarning
+from llm_toll_autopatch.failures import LOGGER, failures
+from llm_toll_autopatch.records import CallRecord, Outcome, Usage, UsageSource, new_id
+from llm_toll_autopatch.sdks import SDKS
+
+if TYPE_CHECKING:
+    from llm_toll_autopatch.providers.reader import Reader
+    from llm_toll_autopatch.settings import Settings
+
+__all__ = ["Call", "outcome_of"]
+
+_NANO = Decimal(1_000_000_000)
+_NOT_USER_CODE = (__package__, "threading", *(sdk.package for sdk in SDKS.values()))
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """Return how a call ended that `error` ended: an `Exception` is an error, anything above it an interruption."""
+    return "error" if isinstance(error, Exception) else "cancelled"
+
+
+def _depth_of_user_code() -> int:
+    """Return the `stacklevel` with which the caller's `warnings.warn` points at the user's line, if there is one."""
+    depth, frame = 0, sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(_NOT_USER_CODE):
+        depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
+    return depth + 1
+
+
+class Call:
+    """One billed request. Whoever ends it first writes its record; every later end is nothing.
+
+    Args:
+        reader: Reads this request; `reader.begin` has been called.
+        settings: The configuration that was active when the call began.
+        provider: Label of the provider: `openai`, `azure` ….
+        method: The resource method: `chat.completions.create`.
+        endpoint: The host that is called.
+    """
+
+    __slots__ = (
+        "__weakref__", "_began", "_reader", "_token", "chunks", "duration_s", "endpoint", "error_type",
+        "first_chunk_s", "id", "method", "outcome", "provider", "settings", "started_at", "stream",
+    )  # fmt: skip
+
+    def __init__(self, reader: Reader, settings: Settings, *, provider: str, method: str, endpoint: str | None) -> None:
+        self._reader = reader
+        self.settings = settings
+        self.provider = provider
+        self.method = method
+        self.endpoint = endpoint
+        self.id = new_id()
+        self.stream = False
+        self.chunks = 0
+        self.first_chunk_s: float | None = None
+        self.outcome: Outcome = "abandoned"
+        self.error_type: str | None = None
+        self.duration_s = 0.0
+        # Ending takes this token; `list.pop` is atomic. A lock is not an option: finalizers end calls too, at any
+        # moment, also inside whatever the lock would protect.
+        self._token = [None]
+        self.started_at = datetime.now(UTC)
+        self._began = time.monotonic()
+        reporting.opened(self)
+
+    @property
+    def open(self) -> bool:
+        """Whether the call has not ended yet."""
+        return bool(self._token)
+
+    def feed(self, chunk: Any) -> bool:
+        """Take one chunk of the stream; return True when the user must not see it. Never raises."""
+        try:
+            if self._reader.feed(chunk):
+                return True
+        except Exception as error:
+            failures.note(f"reading a chunk of {self.method}", error)
+        if not self.chunks:
+            self.first_chunk_s = time.monotonic() - self._began
+        self.chunks += 1
+        return False
+
+    def finish(self, response: Any) -> None:
+        """Take the whole response and end the call. Never raises."""
+        try:
+            self._reader.finish(response)
+        except Exception as error:
+            failures.note(f"reading the response of {self.method}", error)
+        self.end("completed")
+
+    def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
+        """End the call and hand its record to the sink; return False when it had ended already. Never raises.
+
+        Args:
+            outcome: How it ended.
+            error: What ended it.
+            from_finalizer: Whether the garbage collector is calling, in which case nothing may be waited for here:
+                the record is made and written by another thread.
+        """
+        try:
+            self._token.pop()
+        except IndexError:
+            return False
+        try:
+            self.duration_s = time.monotonic() - self._began
+            self.outcome = outcome
+            self.error_type = None if error is None else type(error).__name__
+            reporting.closed(self, later=from_finalizer)
+        except Exception as failure:
+            failures.note(f"recording {self.method}", failure)
+        return True
+
+    def disown(self) -> None:
+        """Drop the call without a record: after a fork the parent is the one that reports it."""
+        self._token.clear()
+
+    def record(self) -> CallRecord:
+        """Return the record of a call that has ended, priced. May warn, but never raises on account of it."""
+        reader = self._reader
+        usage, source = self._settle()
+        draft = CallRecord(
+            id=self.id,
+            provider=self.provider,
+            operation=reader.operation,
+            method=self.method,
+            model=reader.model,
+            response_model=reader.response_model,
+            service_tier=reader.service_tier,
+            stream=self.stream,
+            outcome=self.outcome,
+            usage=usage,
+            usage_source=source,
+            cost_usd=self._cost(usage, source),
+            project=self.settings.project,
+            tags=self.settings.tags,
+            started_at=self.started_at,
+            duration_s=self.duration_s,
+            time_to_first_chunk_s=self.first_chunk_s,
+            chunks=self.chunks,
+            response_id=reader.response_id,
+            error_type=self.error_type,
+            endpoint=self.endpoint,
+        )
+        if source in ("estimated", "partial"):
+            self._warn(draft)
+        return draft
+
+    def _settle(self) -> tuple[Usage, UsageSource]:
+        reader = self._reader
+        try:
+            reading = reader.usage(ended=self.outcome == "completed")
+        except Exception as error:
+            failures.note(f"reading the usage of {self.method}", error)
+            reading = None
+        if reading is not None and reading.final and reading.has_input and reading.has_output:
+            return reading.usage, "reported"
+        if reading is None and not self.chunks and self.outcome in ("error", "cancelled"):
+            return Usage(), "missing"
+        reported = Usage() if reading is None else reading.usage
+        # What the provider has said stands. Only the gaps are estimated, and an output figure that was not its last
+        # word is a lower bound.
+        output = reported.output_tokens
+        if reading is None or not (reading.final and reading.has_output):
+            output = max(output, estimate.tokens(reader.output_chars))
+        input_tokens = reported.input_tokens
+        if (reading is None or not reading.has_input) and self.settings.estimate_input:
+            input_tokens = max(input_tokens, estimate.tokens(reader.input_chars))
+        usage = replace(reported, input_tokens=input_tokens, output_tokens=output)
+        return usage, "estimated" if reading is None else "partial"
+
+    def _cost(self, usage: Usage, source: UsageSource) -> Decimal | None:
+        if source == "missing":
+            # A request that failed is not billed; whether one that was interrupted in flight is, nobody can tell.
+            return Decimal(0) if self.outcome == "error" else None
+        reader = self._reader
+        nano = self.settings.prices.cost(
+            usage,
+            provider=self.provider,
+            model=reader.model,
+            response_model=reader.response_model,
+            endpoint=self.endpoint,
+            service_tier=reader.service_tier,
+            at=self.started_at,
+        )
+        return None if nano is None else Decimal(nano) / _NANO
+
+    def _warn(self, record: CallRecord) -> None:
+        message = (
+            f"{record.provider} reported {'no' if record.usage_source == 'estimated' else 'incomplete'} usage for "
+            f"{record.method} ({record.model}, {record.outcome}): the record holds an estimate of "
+            f"{record.usage.input_tokens} input and {record.usage.output_tokens} output tokens"
+        )
+        try:
+            warnings.warn(message, TokenEstimateWarning, stacklevel=_depth_of_user_code())
+        except TokenEstimateWarning:
+            # Warnings are errors here, and the user's loop is not ours to break.
+            LOGGER.warning(message)

@@ -1,0 +1,80 @@
+"""One wrapper on one class: put on, found again below the wrappers of others, taken off."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from llm_toll_autopatch.providers.target import Caller, Target
+
+__all__ = ["Patch"]
+
+
+class Patch:
+    """The wrapper of one target, on the class that defines its method.
+
+    Args:
+        target: What to wrap.
+        module: The module that has the target's class.
+        caller: The provider's.
+        enabled: Asked at each call, also through bound methods that were captured earlier: False leaves it alone.
+
+    Raises:
+        LookupError: This version of the SDK has no such class or method.
+    """
+
+    def __init__(
+        self, target: Target, module: Any, caller: Callable[[Any], Caller], enabled: Callable[[], bool]
+    ) -> None:
+        class_name, _, self.name = target.path.partition(".")
+        cls = getattr(module, class_name, None)
+        owner = next((base for base in getattr(cls, "__mro__", ()) if self.name in vars(base)), None)
+        if owner is None:
+            raise LookupError(f"{target.module} has no {target.path}")
+        self.target = target
+        self.owner: type = owner
+        wrapper = target.wrapper(target, caller)
+        self.handle: Any = wrapt.FunctionWrapper(vars(owner)[self.name], wrapper, enabled)
+        setattr(owner, self.name, self.handle)
+
+    def in_place(self) -> bool:
+        """Return whether a call of the method still passes through ours, below whatever others put above it."""
+        return any(layer is self.handle for layer in _layers(vars(self.owner).get(self.name)))
+
+    def remove(self) -> bool:
+        """Take ours out from between the others; return False when it must stay since another's closure holds it.
+
+        What stays is quiet: `enabled` is asked first.
+        """
+        with suppress(wrapt.WrapperNotOutermostError):
+            wrapt.unwrap_object(self.owner, self.name, self.handle, missing_ok=True)
+        return not self.in_place()
+
+    def foreign(self) -> list[str]:
+        """Return the modules that the other wrappers on this method, above or below ours, come from."""
+        home = self.owner.__module__.partition(".")[0]
+        layers = _layers(vars(self.owner).get(self.name))
+        origins = {_origin(layer) for layer in layers if layer is not self.handle}
+        return sorted(origin for origin in origins if origin and origin.partition(".")[0] != home)
+
+
+def _layers(function: Any) -> Iterator[Any]:
+    """Yield what a function is wrapped in, from the outermost to the function itself."""
+    while function is not None:
+        # Whoever wrapped what `Class.method` gave him holds a bound form of wrapt's wrapper, its parent sits there.
+        parent = getattr(function, "_self_parent", None)
+        layer = function if parent is None else parent
+        yield layer
+        function = getattr(layer, "__wrapped__", None)
+
+
+def _origin(layer: Any) -> str:
+    """Return the module whose code runs in a layer. Its `__module__` is no help: wrappers copy the wrapped one's."""
+    code = getattr(layer, "_self_wrapper", layer)
+    names = getattr(code, "__globals__", None)
+    return str(names.get("__name__", "")) if isinstance(names, dict) else str(getattr(code, "__module__", ""))

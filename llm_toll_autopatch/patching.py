@@ -1,0 +1,208 @@
+"""Putting the wrappers on the SDKs and taking them off again."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+
+from llm_toll_autopatch import imports, reporting, settings
+from llm_toll_autopatch.failures import failures
+from llm_toll_autopatch.health import ProviderStatus, Status, version_of
+from llm_toll_autopatch.providers import load
+from llm_toll_autopatch.sdks import SDKS
+from llm_toll_autopatch.settings import Options, Settings, SinkSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from llm_toll_autopatch.patches import Patch
+    from llm_toll_autopatch.sinks import Sink
+
+__all__ = ["flush", "patch_all", "patched", "status", "unpatch_all"]
+
+_lock = threading.RLock()
+_patches: dict[str, dict[Any, Patch]] = {name: {} for name in SDKS}
+_missing: dict[str, dict[str, None]] = {name: {} for name in SDKS}
+
+
+def patch_all(
+    *,
+    sink: SinkSpec = None,
+    project: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    include_usage: Literal["auto"] | bool = "auto",
+    close_on_break: bool = True,
+    estimate_input: bool = True,
+    prices: Mapping[str, Mapping[str, Any]] | None = None,
+    providers: Iterable[str] | None = None,
+) -> Status:
+    """Meter every call that this process makes through the OpenAI, Anthropic and Google GenAI SDKs from now on.
+
+    The SDKs may be imported before or after. A second call replaces the configuration of the first.
+
+    Args:
+        sink: Where the records go: a sink, a callable of one argument, a name (`"memory"`, `"log"`, `"jsonl:PATH"`,
+            `"sqlite:///PATH"`), or a list of these. None is `LLM_TOLL_AUTOPATCH_SINK` of the environment, else the
+            embedded ledger in the user's data directory.
+        project: Who pays. None is `LLM_TOLL_AUTOPATCH_PROJECT` of the environment, else `"default"`.
+        tags: What for.
+        include_usage: Whether to ask for usage where OpenAI's streams report it only when asked, and to hide from the
+            program what comes of it. `"auto"`: on OpenAI's own hosts; True: everywhere, though some compatible servers
+            refuse the option; False: never, and what the stream costs is estimated.
+        close_on_break: Whether leaving a `for` over a stream early closes the stream. False keeps the SDKs' behaviour,
+            which can go on reading it and holds its connection until then.
+        estimate_input: Whether the input tokens of a call without reported usage are estimated from the request's text.
+        prices: USD per million tokens by model name or glob: `{"my-model*": {"input": 2.5, "output": 10}}`.
+        providers: Which SDKs: `["openai", "anthropic", "google"]`. None is all.
+
+    Returns:
+        What is patched now; `status()` says it again later.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a value that makes no sense.
+    """
+    chosen = Settings.resolve(
+        sink=sink,
+        project=project,
+        tags=tags,
+        include_usage=include_usage,
+        close_on_break=close_on_break,
+        estimate_input=estimate_input,
+        prices=prices,
+        providers=providers,
+    )
+    _put_in_force(chosen)
+    return status()
+
+
+def unpatch_all() -> None:
+    """Meter no more, and leave every class attribute of the SDKs as it was.
+
+    Streams that are open go on and are recorded when they end. Where another tool's closure holds our wrapper it has to
+    stay, and does nothing.
+    """
+    _put_in_force(None)
+
+
+@contextmanager
+def patched(**options: Unpack[Options]) -> Iterator[Sink]:
+    """Meter within a `with` block, for tests: process-wide, may be nested, and leaves all as it was.
+
+    The inner configuration replaces the outer one until the block ends.
+
+    Args:
+        **options: As `patch_all` takes them; without `sink` it is a new `MemorySink`.
+
+    Yields:
+        The sink.
+    """
+    if options.get("sink") is None:
+        from llm_toll_autopatch.sinks.memory import MemorySink
+
+        options["sink"] = MemorySink()
+    chosen = Settings.resolve(**options)
+    before = settings.active()
+    _put_in_force(chosen)
+    try:
+        yield chosen.sink
+    finally:
+        _put_in_force(before)
+
+
+def status() -> Status:
+    """Return what is installed, patched, missing and failing."""
+    active = settings.active()
+    with _lock:
+        providers = {name: _provider_status(name) for name in (SDKS if active is None else active.providers)}
+    return Status(
+        active=active is not None,
+        providers=providers,
+        records=reporting.counts.records,
+        open_calls=reporting.open_calls(),
+        queued=reporting.queued(),
+        dropped=reporting.counts.dropped,
+        failures=failures.total,
+        last_failure=failures.last,
+        unknown_prices=tuple(active.prices.unknown) if active is not None else (),
+        ledger=None if active is None else reporting.ledger_of(active.sink),
+    )
+
+
+def flush(timeout: float | None = None) -> None:
+    """Wait until every record has been written.
+
+    Args:
+        timeout: Seconds to wait at most; None waits as long as it takes.
+    """
+    active = settings.active()
+    reporting.flush(None if active is None else active.sink, timeout)
+
+
+def _put_in_force(chosen: Settings | None) -> None:
+    with _lock:
+        settings.activate(chosen)
+        if chosen is None:
+            imports.forget()
+        wanted = () if chosen is None else chosen.providers
+        for name, sdk in SDKS.items():
+            if name in wanted:
+                imports.when_imported(sdk.package, lambda _package, name=name: _wake(name))  # type: ignore[misc]
+            else:
+                _remove(name)
+
+
+def _wake(name: str) -> None:
+    """Patch what is imported of an SDK, and wait for the rest. Runs inside the user's import: never raises."""
+    try:
+        for target in load(name).targets:
+            imports.when_imported(target.module, lambda _module, target=target: _install(name, target))  # type: ignore[misc]
+    except Exception as error:
+        failures.note(f"patching {name}", error)
+
+
+def _install(name: str, target: Any) -> None:
+    from llm_toll_autopatch.patches import Patch
+
+    try:
+        with _lock:
+            if not _enabled(name):
+                return
+            patch = _patches[name].get(target)
+            if patch is not None and patch.in_place():
+                return
+            module = sys.modules[target.module]
+            _patches[name][target] = Patch(target, module, load(name).caller, lambda: _enabled(name))
+            _missing[name].pop(target.path, None)
+    except LookupError:
+        _missing[name][target.path] = None
+    except Exception as error:
+        failures.note(f"patching {target.path}", error)
+
+
+def _remove(name: str) -> None:
+    for target, patch in list(_patches[name].items()):
+        try:
+            if patch.remove():
+                del _patches[name][target]
+        except Exception as error:
+            failures.note(f"unpatching {target.path}", error)
+
+
+def _enabled(name: str) -> bool:
+    active = settings.active()
+    return active is not None and name in active.providers
+
+
+def _provider_status(name: str) -> ProviderStatus:
+    if SDKS[name].package not in sys.modules:
+        return ProviderStatus(version=version_of(name))
+    patches = _patches[name].values()
+    foreign = {origin: None for patch in patches for origin in patch.foreign()}
+    methods = {patch.target.path: None for patch in patches}
+    return ProviderStatus(
+        version=version_of(name), imported=True, patched=tuple(methods), missing=tuple(_missing[name]),
+        foreign=tuple(foreign),
+    )  # fmt: skip

@@ -1,0 +1,115 @@
+"""The wrapper of a method that sends one request and returns its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from llm_toll_autopatch import settings
+from llm_toll_autopatch.failures import failures
+from llm_toll_autopatch.metering import Call, outcome_of
+from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
+
+if TYPE_CHECKING:
+    from llm_toll_autopatch.settings import Settings
+
+__all__ = ["Deliver", "begin", "named_like", "request", "response"]
+
+Deliver = Callable[[Call, Any, Target], Any]
+"""Takes the call, what the SDK's method returned and the target; ends the call or hands it on; returns what the user
+gets."""
+
+
+def begin(
+    target: Target, caller: Callable[[Any], Caller], instance: Any, kwargs: Mapping[str, Any], active: Settings
+) -> tuple[Call | None, Mapping[str, Any]]:
+    """Begin the call of a request that is about to be sent.
+
+    Returns:
+        The call, None when it cannot be metered; and the keyword arguments with which to send the request.
+    """
+    try:
+        assert target.reader is not None, "a target that sends a request has a reader"
+        who = caller(instance)
+        reader = target.reader()
+    except Exception as error:
+        failures.note(f"beginning {target.method}", error)
+        return None, kwargs
+    try:
+        reader.begin(kwargs)
+        if active.include_usage is not False:
+            kwargs = reader.ask_for_usage(kwargs, who.endpoint, always=active.include_usage is True) or kwargs
+    except Exception as error:
+        failures.note(f"reading the request of {target.method}", error)
+    call = Call(reader, active, provider=who.provider, method=target.method, endpoint=who.endpoint)
+    return call, kwargs
+
+
+def response(call: Call, answer: Any, _target: Target) -> Any:
+    """Deliver an answer that is the whole response."""
+    call.finish(answer)
+    return answer
+
+
+def request(target: Target, caller: Callable[[Any], Caller], deliver: Deliver = response) -> Wrapper:
+    """Wrap a method that sends its request when it is called, or awaited."""
+
+    def hand_out(call: Call, answer: Any) -> Any:
+        try:
+            return deliver(call, answer, target)
+        except Exception as error:
+            failures.note(f"delivering the answer of {target.method}", error)
+            call.end("completed")
+            return answer
+
+    return (_async_request if target.is_async else _sync_request)(target, caller, hand_out)
+
+
+def _sync_request(target: Target, caller: Callable[[Any], Caller], hand_out: Callable[[Call, Any], Any]) -> Wrapper:
+    def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        active = settings.active()
+        if active is None:
+            return wrapped(*args, **kwargs)
+        call, kwargs = begin(target, caller, instance, kwargs, active)
+        if call is None:
+            return wrapped(*args, **kwargs)
+        try:
+            answer = wrapped(*args, **kwargs)
+        except BaseException as error:
+            call.end(outcome_of(error), error)
+            raise
+        return hand_out(call, answer)
+
+    return wrapper
+
+
+def _async_request(target: Target, caller: Callable[[Any], Caller], hand_out: Callable[[Call, Any], Any]) -> Wrapper:
+    async def send(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], active: Settings
+    ) -> Any:
+        call, kwargs = begin(target, caller, instance, kwargs, active)
+        if call is None:
+            return await wrapped(*args, **kwargs)
+        try:
+            answer = await wrapped(*args, **kwargs)
+        except BaseException as error:
+            call.end(outcome_of(error), error)
+            raise
+        return hand_out(call, answer)
+
+    def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        # What is configured counts when the method is called, not when its coroutine is awaited. Nothing else happens
+        # before that: helpers of the SDK make coroutines that they may never await.
+        active = settings.active()
+        if active is None:
+            return wrapped(*args, **kwargs)
+        return named_like(wrapped, send(wrapped, instance, args, kwargs, active))
+
+    return wrapper
+
+
+def named_like(wrapped: Any, coroutine: Any) -> Any:
+    """Give `coroutine` the name of the method, as it appears in warnings and in the names of tasks."""
+    coroutine.__name__ = wrapped.__name__
+    coroutine.__qualname__ = wrapped.__qualname__
+    return coroutine

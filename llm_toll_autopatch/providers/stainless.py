@@ -1,0 +1,101 @@
+"""What the OpenAI and Anthropic SDKs have in common: Stainless generates both."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from llm_toll_autopatch import settings
+from llm_toll_autopatch.failures import failures
+from llm_toll_autopatch.providers import calls
+from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
+from llm_toll_autopatch.streams import AsyncManagerProxy, AsyncStreamProxy, ManagerProxy, StreamProxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from llm_toll_autopatch.metering import Call
+    from llm_toll_autopatch.settings import Settings
+
+__all__ = ["caller_of", "manager", "request"]
+
+# A client class says in its name whose platform it talks to.
+_PLATFORMS = {
+    "Azure": "azure", "Foundry": "azure", "Bedrock": "bedrock", "AWS": "bedrock", "Vertex": "vertex",
+    "GoogleCloud": "vertex",
+}  # fmt: skip
+
+
+def caller_of(provider: str) -> Callable[[Any], Caller]:
+    """Return what tells who sends a request, for the resources of `provider`'s SDK."""
+
+    def caller(resource: Any) -> Caller:
+        client = resource._client
+        label = provider
+        for cls in type(client).__mro__:
+            for word, platform in _PLATFORMS.items():
+                if word in cls.__name__:
+                    label = platform
+        return Caller(label, client.base_url.host or None)
+
+    return caller
+
+
+def request(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap a method that returns a response, a stream, or one of these still raw."""
+    return calls.request(target, caller, _deliver)
+
+
+def _deliver(call: Call, answer: Any, target: Target) -> Any:
+    if hasattr(type(answer), "__stream__"):
+        return _stream(call, answer, target)
+    if hasattr(answer, "http_response") and hasattr(answer, "parse"):
+        return _raw(call, answer, target)
+    return calls.response(call, answer, target)
+
+
+def _stream(call: Call, stream: Any, target: Target) -> Any:
+    call.stream = True
+    proxy = AsyncStreamProxy if target.is_async else StreamProxy
+    return proxy(stream, call, close_on_break=call.settings.close_on_break)
+
+
+def _raw(call: Call, raw: Any, target: Target) -> Any:
+    """Deliver a raw response: what the user parses it into is metered, without reading the body a second time."""
+    if not raw._stream and raw.http_response.is_closed:  # the body has been read, nothing more is awaited
+        call.finish(raw.http_response.json())
+        return raw
+    options = raw._options
+    parse_further = options.post_parser
+
+    def hook(parsed: Any) -> Any:
+        parsed = parse_further(parsed) if callable(parse_further) else parsed
+        try:
+            if hasattr(type(parsed), "__stream__"):
+                return _stream(call, parsed, target)
+            call.finish(parsed)
+        except Exception as error:
+            failures.note(f"reading the raw response of {target.method}", error)
+        return parsed
+
+    options.post_parser = hook
+    weakref.finalize(raw, call.end, "abandoned", from_finalizer=True)
+    return raw
+
+
+def manager(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap a `stream()` helper, which returns a context manager that sends the request when it is entered."""
+    proxy = AsyncManagerProxy if target.is_async else ManagerProxy
+
+    def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        helper = wrapped(*args, **kwargs)
+        active: Settings | None = settings.active()
+        if active is None:
+            return helper
+        return proxy(
+            helper,
+            lambda: calls.begin(target, caller, instance, kwargs, active)[0],
+            close_on_break=active.close_on_break,
+        )
+
+    return wrapper

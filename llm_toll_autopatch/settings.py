@@ -1,0 +1,134 @@
+"""What the user asked for, checked once, when it is configured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, TypedDict
+
+from llm_toll_autopatch.pricing import Prices
+from llm_toll_autopatch.records import CallRecord
+from llm_toll_autopatch.sdks import SDKS
+from llm_toll_autopatch.sinks import Sink
+
+__all__ = ["Options", "Settings", "SinkSpec", "activate", "active"]
+
+SinkSpec = Sink | Callable[[CallRecord], Any] | str | list[Any] | tuple[Any, ...] | None
+"""What `sink=` takes: a sink, a callable of one argument, a name, a list of these; None is the embedded ledger."""
+
+
+class Options(TypedDict, total=False):
+    """The arguments of `patch_all`, where they are passed on."""
+
+    sink: SinkSpec
+    project: str | None
+    tags: Mapping[str, str] | None
+    include_usage: Literal["auto"] | bool
+    close_on_break: bool
+    estimate_input: bool
+    prices: Mapping[str, Mapping[str, Any]] | None
+    providers: Iterable[str] | None
+
+
+_ENVIRONMENT = "LLM_TOLL_AUTOPATCH_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One configuration, immutable. A call keeps the one that was active when it began."""
+
+    sink: Sink
+    prices: Prices
+    project: str
+    tags: Mapping[str, str]
+    include_usage: Literal["auto"] | bool
+    close_on_break: bool
+    estimate_input: bool
+    providers: tuple[str, ...]
+
+    @classmethod
+    def resolve(
+        cls,
+        *,
+        sink: SinkSpec = None,
+        project: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        include_usage: Literal["auto"] | bool = "auto",
+        close_on_break: bool = True,
+        estimate_input: bool = True,
+        prices: Mapping[str, Mapping[str, Any]] | None = None,
+        providers: Iterable[str] | None = None,
+    ) -> Settings:
+        """Check the arguments of `patch_all` and fill the gaps from the environment, then from the defaults.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: An argument, or a variable of the environment, has a value that makes no sense.
+        """
+        from llm_toll_autopatch.sinks.resolve import resolve_sink
+
+        source = "sink="
+        if sink is None and (named := os.environ.get(f"{_ENVIRONMENT}SINK")):
+            sink, source = named, f"{_ENVIRONMENT}SINK"
+        if project is None:
+            project = os.environ.get(f"{_ENVIRONMENT}PROJECT") or "default"
+        if not isinstance(project, str) or not project:
+            raise TypeError(f"project= takes a name such as 'billing-bot', not {project!r}")
+        return cls(
+            sink=resolve_sink(sink, source=source),
+            prices=Prices(prices),
+            project=project,
+            tags=_checked_tags(tags),
+            include_usage=_checked_include_usage(include_usage),
+            close_on_break=_checked_flag("close_on_break", close_on_break),
+            estimate_input=_checked_flag("estimate_input", estimate_input),
+            providers=_checked_providers(providers),
+        )
+
+
+def _checked_flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}= takes True or False, not {value!r}")
+    return value
+
+
+def _checked_include_usage(value: object) -> Literal["auto"] | bool:
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError(f"include_usage= takes 'auto', True or False, not {value!r}")
+    return value
+
+
+def _checked_tags(tags: object) -> Mapping[str, str]:
+    if tags is None:
+        return MappingProxyType({})
+    if not isinstance(tags, Mapping) or not all(isinstance(x, str) for pair in tags.items() for x in pair):
+        raise TypeError(f"tags= takes a mapping of str to str such as {{'team': 'search'}}, not {tags!r}")
+    return MappingProxyType(dict(tags))
+
+
+def _checked_providers(providers: object) -> tuple[str, ...]:
+    if providers is None:
+        return tuple(SDKS)
+    if isinstance(providers, str) or not isinstance(providers, Iterable):
+        raise TypeError(f"providers= takes a list such as ['openai'], not {providers!r}")
+    chosen = tuple(providers)
+    for name in chosen:
+        if name not in SDKS:
+            raise ValueError(f"providers= does not know {name!r}; there are {', '.join(SDKS)}")
+    return chosen
+
+
+_active: Settings | None = None
+
+
+def active() -> Settings | None:
+    """Return the configuration in force; None while nothing is metered."""
+    return _active
+
+
+def activate(settings: Settings | None) -> None:
+    """Put `settings` in force for calls that begin from now on; None meters no more."""
+    global _active
+    _active = settings

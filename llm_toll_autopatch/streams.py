@@ -1,0 +1,387 @@
+"""The proxies in which streams are handed out.
+
+A proxy feeds a meter with the chunks that pass and tells it how the stream ended. A fresh generator for each `for` loop
+is what sees the loop's `break`: nobody else refers to it, so it is closed when the loop lets go of it. For `async for`
+an object with `__del__` does the same, since an async generator that is dropped is closed some time later by the event
+loop. `__del__` of the proxy itself catches the streams that are dropped without either.
+
+Everywhere the order is: report, then close; and nothing of ours raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+import wrapt
+
+from llm_toll_autopatch.failures import failures
+from llm_toll_autopatch.metering import Call, outcome_of
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from llm_toll_autopatch.records import Outcome
+
+__all__ = ["AsyncManagerProxy", "AsyncStreamProxy", "Lifecycle", "ManagerProxy", "Meter", "StreamProxy"]
+
+_closing: set[asyncio.Task[None]] = set()  # the event loop itself keeps no reference to a task
+
+CloseAsync = Callable[[], Awaitable[Any]]
+
+
+class Meter(Protocol):
+    """What a proxy reports to: a `Call`, or something that stands above several."""
+
+    def feed(self, chunk: Any) -> bool:
+        """Take a chunk; return True when the user must not see it."""
+        ...
+
+    def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
+        """Take the end; return False when it had ended already."""
+        ...
+
+
+class Lifecycle:
+    """A meter for what stands above metered streams: it sees how the user ends it, the counting is done below.
+
+    Args:
+        calls: The calls below, open or not.
+    """
+
+    __slots__ = ("calls",)
+
+    def __init__(self, calls: Iterable[Call] = ()) -> None:
+        self.calls = list(calls)
+
+    def feed(self, _chunk: Any) -> bool:
+        """Let the chunk pass."""
+        return False
+
+    def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
+        """End the calls below that are still open; return False when none was."""
+        ended = [call.end(outcome, error, from_finalizer=from_finalizer) for call in self.calls]
+        return any(ended)
+
+
+class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
+    """What sync and async proxies share: they look like what they wrap."""
+
+    def __init__(self, stream: Any, meter: Meter, *, close_on_break: bool = True) -> None:
+        super().__init__(stream)
+        self._self_meter = meter
+        self._self_close_on_break = close_on_break
+        self._self_original = True
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
+
+    def __copy__(self) -> Self:
+        """A shallow copy shares the cursor, as the SDK's own does, and the meter; its end is not the stream's."""
+        other = type(self)(copy.copy(self.__wrapped__), self._self_meter, close_on_break=self._self_close_on_break)
+        other._self_original = False
+        return other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy.deepcopy(self.__wrapped__, memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.__wrapped__.__reduce_ex__(protocol)
+
+
+class StreamProxy(_Proxy):
+    """A sync stream: an SDK's `Stream`, a helper that iterates one, or a generator."""
+
+    def __init__(
+        self, stream: Any, meter: Meter, *, close_on_break: bool = True, source: Iterator[Any] | None = None
+    ) -> None:
+        super().__init__(stream, meter, close_on_break=close_on_break)
+        self._self_source = iter(stream) if source is None else source
+
+    def __iter__(self) -> Iterator[Any]:
+        meter = self._self_meter
+        feed = meter.feed
+        try:
+            for chunk in self._self_source:
+                if not feed(chunk):
+                    yield chunk
+        except GeneratorExit:
+            if self._self_close_on_break:
+                self._self_finish("closed")
+            raise
+        except BaseException as error:
+            self._self_finish(outcome_of(error), error)
+            raise
+        meter.end("completed")
+
+    def __next__(self) -> Any:
+        return self._self_step(self._self_source.__next__)
+
+    def _self_step(self, advance: Callable[[], Any]) -> Any:
+        meter = self._self_meter
+        try:
+            chunk = advance()
+            while meter.feed(chunk):
+                chunk = advance()
+        except StopIteration:
+            meter.end("completed")
+            raise
+        except BaseException as error:
+            self._self_finish(outcome_of(error), error)
+            raise
+        return chunk
+
+    def send(self, value: Any) -> Any:
+        """Advance a generator; an SDK's `Stream` has no such method."""
+        send = self.__wrapped__.send
+        return self._self_step(lambda: send(value))
+
+    def throw(self, *error: Any) -> Any:
+        """Raise inside a generator; an SDK's `Stream` has no such method."""
+        throw = self.__wrapped__.throw
+        return self._self_step(lambda: throw(*error))
+
+    def __enter__(self) -> Self:
+        self.__wrapped__.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Any:
+        try:
+            return self.__wrapped__.__exit__(kind, error, traceback)
+        finally:
+            self._self_meter.end(_outcome_of_exit(error), error)
+
+    def close(self) -> Any:
+        """Close the stream."""
+        try:
+            return self.__wrapped__.close()
+        finally:
+            self._self_meter.end("closed")
+
+    def _self_finish(
+        self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False
+    ) -> None:
+        if self._self_meter.end(outcome, error, from_finalizer=from_finalizer):
+            with contextlib.suppress(Exception):
+                self.__wrapped__.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # an `__init__` that raised
+            if self._self_original:
+                self._self_finish("abandoned", from_finalizer=True)
+
+
+def _outcome_of_exit(error: BaseException | None) -> Outcome:
+    """Return how a call ended whose `with` was left by `error`: an exception in the user's own code is a break."""
+    return "closed" if error is None or isinstance(error, Exception | GeneratorExit) else "cancelled"
+
+
+class AsyncStreamProxy(_Proxy):
+    """An async stream: an SDK's `AsyncStream`, a helper that iterates one, or an async generator."""
+
+    def __init__(
+        self,
+        stream: Any,
+        meter: Meter,
+        *,
+        close_on_break: bool = True,
+        source: AsyncIterator[Any] | None = None,
+        close: CloseAsync | None = None,
+    ) -> None:
+        super().__init__(stream, meter, close_on_break=close_on_break)
+        self._self_close = close or getattr(stream, "aclose", None) or stream.close
+        chunks = stream.__aiter__() if source is None else source
+        # One generator for all loops, so that a loop after `anext` goes on where that was. It must not refer to the
+        # proxy: the cycle would leave a dropped stream to the garbage collector.
+        self._self_source = _pass_on(chunks, meter, self._self_close)
+        try:
+            self._self_loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:  # another framework's event loop
+            self._self_loop = None
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return _AsyncLoop(self) if self._self_close_on_break else self
+
+    def __anext__(self) -> Awaitable[Any]:
+        return self._self_source.__anext__()
+
+    async def __aenter__(self) -> Self:
+        await self.__wrapped__.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Any:
+        try:
+            return await self.__wrapped__.__aexit__(kind, error, traceback)
+        finally:
+            self._self_meter.end(_outcome_of_exit(error), error)
+
+    async def close(self) -> Any:
+        """Close the stream."""
+        try:
+            return await self._self_close()
+        finally:
+            self._self_meter.end("closed")
+
+    aclose = close
+
+    def _self_finish(self, outcome: Outcome, *, from_finalizer: bool = False) -> None:
+        if self._self_meter.end(outcome, from_finalizer=from_finalizer):
+            _close_soon(self._self_close, self._self_loop)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # an `__init__` that raised
+            if self._self_original:
+                self._self_finish("abandoned", from_finalizer=True)
+
+
+async def _pass_on(chunks: AsyncIterator[Any], meter: Meter, close: CloseAsync) -> AsyncIterator[Any]:
+    feed = meter.feed
+    try:
+        async for chunk in chunks:
+            if not feed(chunk):
+                yield chunk
+    except GeneratorExit:  # the event loop shuts down, or the proxy is gone and has reported already
+        meter.end("abandoned")
+        raise
+    except BaseException as error:
+        if meter.end(outcome_of(error), error):
+            _close_soon(close, None)
+        raise
+    meter.end("completed")
+
+
+class _AsyncLoop:
+    """The iterator of one `async for`. Only the loop refers to it, so it dies with the loop, and that is the break."""
+
+    __slots__ = ("_next", "_proxy")
+
+    def __init__(self, proxy: AsyncStreamProxy) -> None:
+        self._proxy = proxy
+        self._next = proxy._self_source.__anext__
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[Any]:  # not a coroutine function: one object less for each chunk
+        return self._next()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self._proxy._self_finish("closed")
+
+
+def _close_soon(close: CloseAsync, home: asyncio.AbstractEventLoop | None) -> None:
+    """Close an async stream from code that cannot await: on the running event loop, else on its own one if it lives.
+
+    Without either nobody can await the closing; the transport is then closed when it is collected.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        if home is not None and not home.is_closed():
+            with contextlib.suppress(RuntimeError):  # closed in between
+                home.call_soon_threadsafe(_start_closing, close, home)
+        return
+    _start_closing(close, loop)
+
+
+def _start_closing(close: CloseAsync, loop: asyncio.AbstractEventLoop) -> None:
+    task = loop.create_task(_close_quietly(close))
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+
+
+async def _close_quietly(close: CloseAsync) -> None:
+    with contextlib.suppress(Exception):
+        await close()
+
+
+class _ManagerProxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
+    """What sync and async managers share: the request is sent on entering, so that is where the call begins.
+
+    Args:
+        manager: What the SDK's `stream()` returned.
+        begin: Begins the call; None when it cannot be metered.
+        close_on_break: Whether a `break` closes the stream.
+    """
+
+    _self_stream_proxy: ClassVar[type[StreamProxy | AsyncStreamProxy]]
+
+    def __init__(self, manager: Any, begin: Callable[[], Call | None], *, close_on_break: bool) -> None:
+        super().__init__(manager)
+        self._self_begin = begin
+        self._self_close_on_break = close_on_break
+        self._self_call: Call | None = None
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
+
+    def _self_hand_out(self, stream: Any, call: Call | None) -> Any:
+        """Put the metering proxy below the helper, which iterates its inner stream, and one for the lifecycle above."""
+        if call is None:
+            return stream
+        call.stream = True
+        proxy = self._self_stream_proxy
+        try:
+            stream._raw_stream = proxy(stream._raw_stream, call, close_on_break=self._self_close_on_break)
+        except AttributeError as error:  # an SDK that keeps its inner stream elsewhere: its events pass here too
+            failures.note(f"finding the inner stream of {call.method}", error)
+            return proxy(stream, call, close_on_break=self._self_close_on_break)
+        return proxy(stream, Lifecycle([call]), close_on_break=self._self_close_on_break)
+
+    def _self_end(self, outcome: Outcome, error: BaseException | None) -> None:
+        if self._self_call is not None:
+            self._self_call.end(outcome, error)
+
+
+class ManagerProxy(_ManagerProxy):
+    """What a sync `stream()` helper returns: `with` it, and the stream that it gives is metered."""
+
+    _self_stream_proxy = StreamProxy
+
+    def __enter__(self) -> Any:
+        call = self._self_call = self._self_begin()
+        try:
+            stream = self.__wrapped__.__enter__()
+        except BaseException as error:
+            self._self_end(outcome_of(error), error)
+            raise
+        return self._self_hand_out(stream, call)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Any:
+        try:
+            return self.__wrapped__.__exit__(kind, error, traceback)
+        finally:
+            self._self_end(_outcome_of_exit(error), error)
+
+
+class AsyncManagerProxy(_ManagerProxy):
+    """What an async `stream()` helper returns: `async with` it, and the stream that it gives is metered."""
+
+    _self_stream_proxy = AsyncStreamProxy
+
+    async def __aenter__(self) -> Any:
+        call = self._self_call = self._self_begin()
+        try:
+            stream = await self.__wrapped__.__aenter__()
+        except BaseException as error:
+            self._self_end(outcome_of(error), error)
+            raise
+        return self._self_hand_out(stream, call)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Any:
+        try:
+            return await self.__wrapped__.__aexit__(kind, error, traceback)
+        finally:
+            self._self_end(_outcome_of_exit(error), error)

@@ -1,0 +1,40 @@
+"""What tests share: a simulator, and a clean slate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import llm_toll_autopatch
+from llm_toll_autopatch import reporting
+from llm_toll_autopatch.failures import failures
+from llm_toll_autopatch.simulator import Simulator
+
+
+@pytest.fixture(scope="session")
+def running_simulator() -> Iterator[Simulator]:
+    """One simulator for the whole run."""
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def sim(running_simulator: Simulator) -> Iterator[Simulator]:
+    """The simulator, with no request in its list."""
+    running_simulator.clear()
+    yield running_simulator
+    running_simulator.wait_idle()
+
+
+@pytest.fixture(autouse=True)
+def clean_slate() -> Iterator[None]:
+    """Every test starts and ends with nothing patched, and none of our own failures may go unnoticed."""
+    failures.reset()
+    reporting.reset()
+    yield
+    llm_toll_autopatch.unpatch_all()
+    llm_toll_autopatch.flush(5)
+    noticed = failures.last
+    failures.reset()
+    assert noticed is None, "a failure of ours that the test did not expect"
