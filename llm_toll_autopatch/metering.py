@@ -17,7 +17,7 @@ from llm_toll_autopatch.records import CallRecord, Outcome, Usage, UsageSource, 
 from llm_toll_autopatch.sdks import SDKS
 
 if TYPE_CHECKING:
-    from llm_toll_autopatch.providers.reader import Reader
+    from llm_toll_autopatch.readers.reader import Reader
     from llm_toll_autopatch.settings import Settings
 
 __all__ = ["Call", "outcome_of"]

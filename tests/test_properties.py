@@ -18,10 +18,11 @@ from openai.types.chat import ChatCompletionChunk
 from llm_toll_autopatch import MemorySink, flush
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.metering import Call
-from llm_toll_autopatch.providers.anthropic import Messages
-from llm_toll_autopatch.providers.google import GenerateContent
-from llm_toll_autopatch.providers.openai import ChatCompletions, Responses
-from llm_toll_autopatch.providers.reader import Reader
+from llm_toll_autopatch.readers.chat import ChatCompletions
+from llm_toll_autopatch.readers.generate_content import GenerateContent
+from llm_toll_autopatch.readers.messages import Messages
+from llm_toll_autopatch.readers.reader import Reader
+from llm_toll_autopatch.readers.responses import Responses
 from llm_toll_autopatch.records import CallRecord
 from llm_toll_autopatch.settings import Settings
 from llm_toll_autopatch.streams import StreamProxy

@@ -3,8 +3,6 @@
 One user call may send several requests (automatic function calling, automatic continuation), so the meter sits on the
 SDK's private methods that send exactly one each, and the proxies on what the user holds. A context variable that is set
 while the user's stream advances tells the one about the other.
-
-Fields as in the SDK's `types.GenerateContentResponseUsageMetadata`.
 """
 
 from __future__ import annotations
@@ -17,13 +15,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from llm_toll_autopatch import settings
-from llm_toll_autopatch.estimate import text_chars
 from llm_toll_autopatch.metering import Call, outcome_of
 from llm_toll_autopatch.providers import calls
-from llm_toll_autopatch.providers.fields import as_mapping, count, get, leftovers, text
-from llm_toll_autopatch.providers.reader import Reader, Reading
 from llm_toll_autopatch.providers.target import Caller, Provider, Target, Wrapper
-from llm_toll_autopatch.records import Usage
+from llm_toll_autopatch.readers.generate_content import GenerateContent
 from llm_toll_autopatch.streams import AsyncStreamProxy, Lifecycle, StreamProxy
 
 if TYPE_CHECKING:
@@ -31,97 +26,7 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.settings import Settings
 
-__all__ = ["PROVIDER", "GenerateContent"]
-
-
-class GenerateContent(Reader):
-    """`models.generate_content` and its stream."""
-
-    operation = "generate_content"
-    __slots__ = ("_finished", "_usage")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._usage: Any = None
-        self._finished = False
-
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Count the text of the contents, the system instruction and the tools."""
-        self.model = text(request, "model") or ""
-        config = request.get("config")
-        self.input_chars = text_chars(request.get("contents")) + sum(
-            text_chars(get(config, part)) for part in ("system_instruction", "tools", "response_schema")
-        )
-
-    def feed(self, chunk: Any) -> None:
-        """Take a `GenerateContentResponse`, a chunk of one or the whole: the SDK has one class for both."""
-        metadata = chunk.usage_metadata
-        # The last one wins, also where it is lower; Vertex sends some that hold no counts at all.
-        if metadata is not None and (
-            metadata.prompt_token_count is not None or metadata.candidates_token_count is not None
-        ):
-            self._usage = metadata
-        for candidate in chunk.candidates or ():
-            content = candidate.content
-            for part in (content.parts or ()) if content is not None else ():
-                if part.text is not None:
-                    self.output_chars += len(part.text)
-                elif part.function_call is not None:
-                    self.output_chars += text_chars(part.function_call.name) + text_chars(part.function_call.args)
-            if candidate.finish_reason is not None:
-                self._finished = True
-        if chunk.model_version is not None:
-            self.response_model = chunk.model_version
-        if chunk.response_id is not None:
-            self.response_id = chunk.response_id
-
-    def finish(self, response: Any) -> None:
-        """Take the whole `GenerateContentResponse`."""
-        self.feed(response)
-
-    def usage(self, *, ended: bool) -> Reading | None:
-        """Return the running total that came last: what is cached is in the prompt, thoughts and tools come on top."""
-        raw = as_mapping(self._usage)
-        prompt, candidates = count(raw, "prompt_token_count"), count(raw, "candidates_token_count")
-        thoughts = count(raw, "thoughts_token_count")
-        tools = count(raw, "tool_use_prompt_token_count") or 0
-        if prompt is None and candidates is None and thoughts is None:
-            return None
-        given = _modalities(raw, "prompt_tokens_details")
-        written = _modalities(raw, "candidates_tokens_details")
-        usage = Usage(
-            input_tokens=(prompt or 0) + tools,
-            output_tokens=(candidates or 0) + (thoughts or 0),
-            cache_read_tokens=count(raw, "cached_content_token_count") or 0,
-            reasoning_tokens=thoughts or 0,
-            tool_use_input_tokens=tools,
-            input_audio_tokens=given.get("AUDIO", 0),
-            input_image_tokens=given.get("IMAGE", 0),
-            output_audio_tokens=written.get("AUDIO", 0),
-            output_image_tokens=written.get("IMAGE", 0),
-            details=leftovers(raw, _USAGE),
-        )
-        has_output = candidates is not None or thoughts is not None
-        return Reading(usage, ended or self._finished, has_input=prompt is not None, has_output=has_output)
-
-
-_USAGE = frozenset(
-    {
-        "cached_content_token_count", "candidates_token_count", "prompt_token_count", "thoughts_token_count",
-        "tool_use_prompt_token_count", "total_token_count",
-    }
-)  # fmt: skip
-
-
-def _modalities(usage: Any, name: str) -> dict[str, int]:
-    """Return the tokens of each modality in a list of `ModalityTokenCount`."""
-    entries = get(usage, name)
-    found: dict[str, int] = {}
-    for entry in entries if isinstance(entries, list | tuple) else ():
-        modality = get(entry, "modality")
-        kind = str(getattr(modality, "value", modality))
-        found[kind] = found.get(kind, 0) + (count(entry, "token_count") or 0)
-    return found
+__all__ = ["PROVIDER"]
 
 
 def _caller(resource: Any) -> Caller:

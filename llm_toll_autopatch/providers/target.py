@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llm_toll_autopatch.providers.reader import Reader
+    from llm_toll_autopatch.readers.reader import Reader
 
 __all__ = ["Caller", "Provider", "Target", "Wrapper"]
 
