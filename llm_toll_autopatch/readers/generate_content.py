@@ -5,6 +5,8 @@ Fields as in the SDK's `types.GenerateContentResponseUsageMetadata`.
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.estimate import text_chars
@@ -60,8 +62,22 @@ class GenerateContent(Reader):
             self.response_id = chunk.response_id
 
     def finish(self, response: Any) -> None:
-        """Take the whole `GenerateContentResponse`."""
-        self.feed(response)
+        """Take the whole `GenerateContentResponse`; one that the user wanted unparsed has a body in its place."""
+        body = None if response.candidates else text(get(response, "sdk_http_response"), "body")
+        if body is None:
+            self.feed(response)
+        else:
+            self._read_json(json.loads(body))
+
+    def _read_json(self, response: Any) -> None:
+        usage = as_mapping(get(response, "usageMetadata"))
+        if usage:
+            self._usage = {_CAPITAL.sub(lambda letter: f"_{letter[0].lower()}", name): usage[name] for name in usage}
+        candidates = get(response, "candidates")
+        for candidate in candidates if isinstance(candidates, list) else ():
+            self.output_chars += text_chars(get(candidate, "content"))
+        self.response_model = text(response, "modelVersion")
+        self.response_id = text(response, "responseId")
 
     def usage(self, *, ended: bool) -> Reading | None:
         """Return the running total that came last: what is cached is in the prompt, thoughts and tools come on top."""
@@ -89,6 +105,7 @@ class GenerateContent(Reader):
         return Reading(usage, ended or self._finished, has_input=prompt is not None, has_output=has_output)
 
 
+_CAPITAL = re.compile("[A-Z]")
 _USAGE = frozenset(
     {
         "cached_content_token_count", "candidates_token_count", "prompt_token_count", "thoughts_token_count",
@@ -104,5 +121,5 @@ def _modalities(usage: Any, name: str) -> dict[str, int]:
     for entry in entries if isinstance(entries, list | tuple) else ():
         modality = get(entry, "modality")
         kind = str(getattr(modality, "value", modality))
-        found[kind] = found.get(kind, 0) + (count(entry, "token_count") or 0)
+        found[kind] = found.get(kind, 0) + (count(entry, "token_count", "tokenCount") or 0)
     return found
