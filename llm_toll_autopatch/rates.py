@@ -144,13 +144,13 @@ class Rates:
         return nano + (2 * rest > self.scale or (2 * rest == self.scale and nano % 2 == 1))
 
     def _input(self, usage: Usage) -> int:
-        read, write = usage.cache_read_tokens, usage.cache_write_tokens
+        read, short, long = usage.cache_read_tokens, usage.cache_write_5m_tokens, usage.cache_write_1h_tokens
+        write = max(usage.cache_write_tokens, short + long)
         plain = usage.input_tokens - read - write
         total = 0
         if write:
-            short, long = usage.cache_write_5m_tokens, usage.cache_write_1h_tokens
             total += short * self.cache_write_5m + long * self.cache_write_1h
-            total += max(0, write - short - long) * self.cache_write
+            total += (write - short - long) * self.cache_write
         audio, image = usage.input_audio_tokens, usage.input_image_tokens
         if audio or image:
             read_audio, read_image = cached_parts(usage)
