@@ -51,12 +51,13 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_began", "_reader", "_token", "chunks", "duration_s", "endpoint", "error_type",
+        "__weakref__", "_began", "_feed", "_reader", "_token", "chunks", "duration_s", "endpoint", "error_type",
         "first_chunk_s", "id", "method", "outcome", "provider", "settings", "started_at", "stream",
     )  # fmt: skip
 
     def __init__(self, reader: Reader, settings: Settings, *, provider: str, method: str, endpoint: str | None) -> None:
         self._reader = reader
+        self._feed = reader.feed
         self.settings = settings
         self.provider = provider
         self.method = method
@@ -83,7 +84,7 @@ class Call:
     def feed(self, chunk: Any) -> bool:
         """Take one chunk of the stream; return True when the user must not see it. Never raises."""
         try:
-            if self._reader.feed(chunk):
+            if self._feed(chunk):
                 return True
         except Exception as error:
             failures.note(f"reading a chunk of {self.method}", error)
