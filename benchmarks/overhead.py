@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/overhead.py
 
 Real chunk objects of the SDKs pass through a stream that is as cheap as a stream can be, bare and in our proxy, in
-turn and in the same run; the difference of the best of several rounds, in CPU time, is what a chunk costs. Machines are noisy:
+Real chunk objects of the SDKs pass through a stream that is as cheap as a stream can be, bare and in our proxy, in
 compare rows, and repeat.
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llm_toll_autopatch.pricing import Prices
+from llm_toll_autopatch.pricing.prices import Prices
 from llm_toll_autopatch.records import Usage
 
 TEXT = Usage(input_tokens=1_200, output_tokens=345)

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_toll_autopatch.failures import failures
-from llm_toll_autopatch.pricing import Prices, UnknownPriceWarning
+from llm_toll_autopatch.pricing.prices import Prices, UnknownPriceWarning
 from llm_toll_autopatch.records import USAGE_COUNTS, Usage
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -478,7 +478,7 @@ def test_explain_says_what_and_from_where() -> None:
 def test_nothing_is_imported_before_it_is_needed() -> None:
     """Neither importing the module nor a price of the user's own loads `genai-prices`."""
     code = (
-        "import sys, datetime; from llm_toll_autopatch.pricing import Prices; from llm_toll_autopatch.records import Usage\n"
+        "import sys, datetime; from llm_toll_autopatch.pricing.prices import Prices; from llm_toll_autopatch.records import Usage\n"
         "p = Prices({'m': {'input': 1, 'output': 1}})\n"
         "p.cost(Usage(input_tokens=1), provider='openai', model='m', response_model=None, endpoint='h',"
         " service_tier=None, at=datetime.datetime.now(datetime.UTC))\n"

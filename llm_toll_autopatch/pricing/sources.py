@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llm_toll_autopatch.rates import Unpriced
+from llm_toll_autopatch.pricing.rates import Unpriced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

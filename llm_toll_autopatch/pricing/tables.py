@@ -21,13 +21,13 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llm_toll_autopatch.rates import Rates, Tariff, Unpriced, cached_parts
+from llm_toll_autopatch.pricing.rates import Rates, Tariff, Unpriced, cached_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from llm_toll_autopatch.price_sources import Source
+    from llm_toll_autopatch.pricing.sources import Source
     from llm_toll_autopatch.records import Usage
 
 __all__ = ["Pricer", "Table", "context_of", "library_usage"]
