@@ -6,13 +6,22 @@ SDK's private methods that send exactly one each; `google_streams` has what stan
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from llm_toll_autopatch.providers import calls
+from llm_toll_autopatch.providers.google_batches import results
 from llm_toll_autopatch.providers.google_streams import answered, held, held_async, streamed, streamed_async
-from llm_toll_autopatch.providers.target import Caller, Provider, Target
+from llm_toll_autopatch.providers.target import Caller, Provider, Target, Wrapper
+from llm_toll_autopatch.readers.embed_content import EmbedContent
 from llm_toll_autopatch.readers.generate_content import GenerateContent
+from llm_toll_autopatch.readers.imagen import Imagen
+from llm_toll_autopatch.readers.veo import Veo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from llm_toll_autopatch.readers.reader import Reader
 
 __all__ = ["PROVIDER"]
 
@@ -23,23 +32,54 @@ def _caller(resource: Any) -> Caller:
     return Caller("vertex" if client.vertexai else "google", host)
 
 
+def _embeds_itself(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap `embed_content` of the versions in which it sends the request itself, without a private method."""
+    counted = calls.request(target, caller)
+
+    def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if hasattr(instance, "_embed_content"):
+            return wrapped(*args, **kwargs)
+        return counted(wrapped, instance, args, kwargs)
+
+    return wrapper
+
+
+def _both(path: str, method: str, reader: Callable[[], Reader]) -> list[Target]:
+    """Return the rows of a method that sends one request, sync and async."""
+    return [
+        Target(_MODELS, f"{cls}.{path}", f"models.{method}", calls.request, reader, cls == "AsyncModels")
+        for cls in ("Models", "AsyncModels")
+    ]
+
+
 _MODELS = "google.genai.models"
 _CHATS = "google.genai.chats"
+_BATCHES = "google.genai.batches"
 _CLIENT = "google.genai._api_client"
-_UNARY, _STREAM = "models.generate_content", "models.generate_content_stream"
+_STREAM, _EMBED = "models.generate_content_stream", "models.embed_content"
 
 PROVIDER = Provider(
     name="google",
     caller=_caller,
     targets=(
-        Target(_MODELS, "Models._generate_content", _UNARY, calls.request, GenerateContent),
-        Target(_MODELS, "AsyncModels._generate_content", _UNARY, calls.request, GenerateContent, True),
+        *_both("_generate_content", "generate_content", GenerateContent),
         Target(_MODELS, "Models._generate_content_stream", _STREAM, streamed, GenerateContent),
         Target(_MODELS, "AsyncModels._generate_content_stream", _STREAM, streamed_async, GenerateContent, True),
         Target(_MODELS, "Models.generate_content_stream", _STREAM, held),
         Target(_MODELS, "AsyncModels.generate_content_stream", _STREAM, held_async, is_async=True),
         Target(_CHATS, "Chat.send_message_stream", "chats.send_message_stream", held),
         Target(_CHATS, "AsyncChat.send_message_stream", "chats.send_message_stream", held_async, is_async=True),
+        *_both("_embed_content", "embed_content", EmbedContent),
+        Target(_MODELS, "Models.embed_content", _EMBED, _embeds_itself, EmbedContent),
+        Target(_MODELS, "AsyncModels.embed_content", _EMBED, _embeds_itself, EmbedContent, True),
+        *_both("_generate_images", "generate_images", Imagen),
+        *_both("_edit_image", "edit_image", Imagen),
+        *_both("_upscale_image", "upscale_image", Imagen),
+        *_both("recontext_image", "recontext_image", Imagen),
+        *_both("segment_image", "segment_image", Imagen),
+        *_both("_generate_videos", "generate_videos", Veo),
+        Target(_BATCHES, "Batches.get", "batches.get", results),
+        Target(_BATCHES, "AsyncBatches.get", "batches.get", results, is_async=True),
         Target(_CLIENT, "BaseApiClient._async_request", "requests", answered, is_async=True),
     ),
 )
