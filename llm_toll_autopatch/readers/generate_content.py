@@ -159,11 +159,11 @@ _USAGE = frozenset(
 
 
 def modalities(usage: Any, name: str) -> dict[str, int]:
-    """Return the tokens of each modality in a list of `ModalityTokenCount`."""
+    """Return the tokens of each modality, in capitals, in a list of `ModalityTokenCount` or `ModalityTokens`."""
     entries = get(usage, name)
     found: dict[str, int] = {}
     for entry in entries if isinstance(entries, list | tuple) else ():
         modality = get(entry, "modality")
-        kind = str(getattr(modality, "value", modality))
-        found[kind] = found.get(kind, 0) + (count(entry, "token_count", "tokenCount") or 0)
+        kind = str(getattr(modality, "value", modality)).upper()
+        found[kind] = found.get(kind, 0) + (count(entry, "token_count", "tokenCount", "tokens") or 0)
     return found

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.simulator import anthropic, google, google_media, openai, responses
+from llm_toll_autopatch.simulator import anthropic, google, google_interactions, google_media, openai, responses
 from llm_toll_autopatch.simulator.answer import Answer, Call
 from llm_toll_autopatch.simulator.scenario import Scenario
 
@@ -52,6 +52,9 @@ ROUTES = (
     _route(rf"{_GEMINI}:batchEmbedContents", google_media.batch_embed, google.error),
     _route(rf"{_GEMINI}:predict", google_media.predict, google.error),
     _route(rf"{_GEMINI}:predictLongRunning", google_media.predict_long_running, google.error),
+    _route(r"interactions", google_interactions.create, google.coded_error),
+    _route(r"interactions/(?P<id>[^/~]+~(?P<model>[^/]+))", google_interactions.fetch, google.coded_error, "GET"),
+    _route(r"decisions", google_interactions.decide, google.coded_error),
     _route(r"batches/(?P<model>[^/]+)", google_media.batch_job, google.error, "GET"),
 )
 
@@ -71,7 +74,7 @@ def _answer(route: Route, params: Mapping[str, Any], request: ReceivedRequest) -
     body = request.body if route.method == "POST" else {}
     if not isinstance(body, dict):
         return route.error(400, "The request's body is not a JSON object.")
-    model = params.get("model") or body.get("model")
+    model = params.get("model") or body.get("model") or body.get("agent")
     if not isinstance(model, str) or not model:
         return route.error(400, "You must provide a model parameter.")
     try:
