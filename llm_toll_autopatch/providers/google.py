@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 from llm_toll_autopatch.providers import calls
 from llm_toll_autopatch.providers.google_batches import results
 from llm_toll_autopatch.providers.google_interactions import fetched, interaction, opened
+from llm_toll_autopatch.providers.google_live import connected, received
 from llm_toll_autopatch.providers.google_streams import answered, held, held_async, streamed, streamed_async
 from llm_toll_autopatch.providers.target import Caller, Provider, Target, Wrapper
 from llm_toll_autopatch.readers.embed_content import EmbedContent
+from llm_toll_autopatch.readers.gemini_live import LiveTurn
 from llm_toll_autopatch.readers.generate_content import GenerateContent
 from llm_toll_autopatch.readers.imagen import Imagen
 from llm_toll_autopatch.readers.interactions import Interaction, InteractionDecision
@@ -60,6 +62,7 @@ def _both(path: str, method: str, reader: Callable[[], Reader]) -> list[Target]:
 _MODELS = "google.genai.models"
 _CHATS = "google.genai.chats"
 _BATCHES = "google.genai.batches"
+_LIVE = "google.genai.live"
 _INTERACTIONS, _INTERACT = "google.genai._gaos.interactions", "interactions.create"
 _DECISIONS, _DECIDE = "google.genai._gaos.decisions", "decisions.create"
 _PUBLIC = "google.genai._gaos.google_genai"
@@ -96,6 +99,8 @@ PROVIDER = Provider(
         Target(_INTERACTIONS, "AsyncInteractions.cancel", "interactions.cancel", fetched, is_async=True),
         Target(_DECISIONS, "Decisions.create", _DECIDE, interaction, InteractionDecision),
         Target(_DECISIONS, "AsyncDecisions.create", _DECIDE, interaction, InteractionDecision, True),
+        Target(_LIVE, "AsyncLive.connect", "live.connect", connected, is_async=True),
+        Target(_LIVE, "AsyncSession._receive", "live.connect", received, LiveTurn, True),
         Target(_BATCHES, "Batches.get", "batches.get", results),
         Target(_BATCHES, "AsyncBatches.get", "batches.get", results, is_async=True),
         Target(_CLIENT, "BaseApiClient._async_request", "requests", answered, is_async=True),
