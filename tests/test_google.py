@@ -383,6 +383,18 @@ def test_what_a_raw_interaction_is_parsed_into_is_metered(
     assert [each.stream for each in sink] == [False, True]
 
 
+def test_a_raw_interaction_that_is_read_unparsed_is_metered(clients: Clients, sink: MemorySink) -> None:
+    """The body of a streaming response that is read as JSON is looked at when the response is gone."""
+    with clients.gemini.interactions.with_streaming_response.create(model=GEMINI, input=PROMPT) as raw:
+        assert raw.json()["usage"]["total_tokens"] == 33
+    del raw
+    gc.collect()
+    with clients.gemini.interactions.with_streaming_response.create(model=GEMINI, input=PROMPT):
+        pass
+    gc.collect()
+    assert figures(sink) == [("completed", "reported", 25, 8), ("abandoned", "estimated", 5, 0)]
+
+
 async def test_what_a_raw_async_interaction_is_parsed_into_is_metered(
     aclients: Clients, sink: MemorySink, sim: Simulator
 ) -> None:

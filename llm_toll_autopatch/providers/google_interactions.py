@@ -107,7 +107,16 @@ def _deliver_raw(call: Call, raw: Any, target: Target) -> None:
         return take(await parse(response))
 
     raw._parser = parse_async if target.is_async else lambda response: take(parse(response))
-    unread = weakref.finalize(raw, call.end, "abandoned", from_finalizer=True)
+    unread = weakref.finalize(raw, _look_again, call, http)
+
+
+def _look_again(call: Call, http: Any) -> None:
+    """End the call of a raw response that nobody parsed: its body may have been read all the same."""
+    try:
+        call._reader.finish(http.json())
+        call.end("completed", from_finalizer=True)
+    except Exception:  # not read, or no JSON
+        call.end("abandoned", from_finalizer=True)
 
 
 def opened(target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
