@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from llm_toll_autopatch.providers import calls
+from llm_toll_autopatch.providers import calls, stainless
 from llm_toll_autopatch.providers.google_batches import results
 from llm_toll_autopatch.providers.google_interactions import fetched, interaction, opened
 from llm_toll_autopatch.providers.google_live import connected, received
@@ -33,7 +33,10 @@ __all__ = ["PROVIDER"]
 def _caller(resource: Any) -> Caller:
     client = getattr(resource, "_api_client", None)
     if client is None:  # a generated resource, which has but the address
-        host = urlsplit(resource.sdk_configuration.get_server_details()[0]).hostname
+        if (old := getattr(resource, "_client", None)) is not None:
+            host = old.base_url.host or None
+        else:
+            host = urlsplit(resource.sdk_configuration.get_server_details()[0]).hostname
         return Caller("vertex" if "aiplatform" in (host or "") else "google", host)
     host = urlsplit(client._http_options.base_url or "").hostname
     return Caller("vertex" if client.vertexai else "google", host)
@@ -65,6 +68,7 @@ _BATCHES = "google.genai.batches"
 _LIVE = "google.genai.live"
 _INTERACTIONS, _INTERACT = "google.genai._gaos.interactions", "interactions.create"
 _DECISIONS, _DECIDE = "google.genai._gaos.decisions", "decisions.create"
+_OLD = "google.genai._interactions.resources.interactions"
 _PUBLIC = "google.genai._gaos.google_genai"
 _CLIENT = "google.genai._api_client"
 _STREAM, _EMBED = "models.generate_content_stream", "models.embed_content"
@@ -97,6 +101,9 @@ PROVIDER = Provider(
         Target(_INTERACTIONS, "AsyncInteractions.get", "interactions.get", fetched, is_async=True),
         Target(_INTERACTIONS, "Interactions.cancel", "interactions.cancel", fetched),
         Target(_INTERACTIONS, "AsyncInteractions.cancel", "interactions.cancel", fetched, is_async=True),
+        # Up to 2.0 another generator made them, the one of OpenAI's and Anthropic's SDKs.
+        Target(_OLD, "InteractionsResource.create", _INTERACT, stainless.request, Interaction),
+        Target(_OLD, "AsyncInteractionsResource.create", _INTERACT, stainless.request, Interaction, True),
         Target(_DECISIONS, "Decisions.create", _DECIDE, interaction, InteractionDecision),
         Target(_DECISIONS, "AsyncDecisions.create", _DECIDE, interaction, InteractionDecision, True),
         Target(_LIVE, "AsyncLive.connect", "live.connect", connected, is_async=True),

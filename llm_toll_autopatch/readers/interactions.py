@@ -1,6 +1,7 @@
 """Google's interactions and decisions, which report usage in the same shape.
 
-Fields and events as in the SDK's `_gaos/types/interactions/usage.py` and `interactionsseevent.py`.
+Fields and events as in the SDK's `_gaos/types/interactions/usage.py` and `interactionsseevent.py`; up to 2.0 it had
+other names for some, in `_interactions/types`.
 """
 
 from __future__ import annotations
@@ -41,17 +42,17 @@ class Interaction(Reader):
     def feed(self, event: Any) -> None:
         """Take an `InteractionSSEEvent`: text comes in deltas, the usage at the end of the interaction."""
         kind = event.event_type
-        if kind == "step.delta":
+        if kind in ("step.delta", "content.delta"):
             self.output_chars += text_chars(event.delta)
             usage = get(get(event, "metadata"), "total_usage")
         elif kind == "step.start":
             self.output_chars += len(text(event.step, "name") or "")
             return
-        elif kind == "interaction.completed":
+        elif kind in ("interaction.completed", "interaction.complete"):
             self._header(event.interaction)
             self._final = True
             return
-        elif kind == "interaction.created":
+        elif kind in ("interaction.created", "interaction.start"):
             self._header(event.interaction)
             return
         else:
@@ -67,6 +68,7 @@ class Interaction(Reader):
             if get(step, "type") in _WRITTEN:
                 parts = ("content", "summary", "name", "arguments")
                 self.output_chars += sum(text_chars(get(step, part)) for part in parts)
+        self.output_chars += text_chars(get(response, "outputs"))
 
     def _header(self, interaction: Any) -> None:
         self.response_model = text(interaction, "model") or self.response_model
