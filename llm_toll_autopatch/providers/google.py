@@ -229,6 +229,7 @@ async def _count_async(chunks: AsyncIterator[Any], call: Call, connections: list
             await _release(connections)
         raise
     call.end("completed")
+    await call.written()
 
 
 def _answered(target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
