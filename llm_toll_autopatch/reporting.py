@@ -112,6 +112,8 @@ def _report(call: Call) -> list[Delivery]:
         failures.note(f"making the record of {call.method}", error)
         return []
     counts.records += 1
+    for spend in call.settings.spends:
+        spend.add(record)
     deliveries = (_deliver(sink, record) for sink in _leaves(call.settings.sink))
     return [each for each in deliveries if each is not None and id(each.sink) not in _hopeless]
 
