@@ -195,6 +195,8 @@ class Outbox:
         self._queue: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._starting = [None]
         self._busy = False
+        self._working = threading.RLock()
+        self._resting = False
 
     @property
     def queued(self) -> int:
@@ -223,7 +225,8 @@ class Outbox:
             work = self._queue.get()
             self._busy = True
             try:
-                work()
+                with self._working:
+                    work()
             except Exception as error:
                 failures.note("the outbox", error)
             finally:
@@ -238,6 +241,19 @@ class Outbox:
                 return False
             time.sleep(0.002)
         return True
+
+    def rest(self) -> None:
+        """Come to a rest, for a while at most, until `resume`: nothing may be half done when the process forks.
+
+        A child would inherit the locks that are held in the middle of an import or within SQLite, and nobody to let
+        go of them.
+        """
+        self._resting = self._working.acquire(timeout=PATIENCE_S)
+
+    def resume(self) -> None:
+        """Go on after `rest`."""
+        if self._resting:
+            self._working.release()
 
     def work_here(self) -> None:
         """Do what is left on the calling thread."""
@@ -290,6 +306,14 @@ def _at_exit() -> None:
         _outbox.work_here()
 
 
+def _before_fork() -> None:
+    _outbox.rest()
+
+
+def _after_fork_in_parent() -> None:
+    _outbox.resume()
+
+
 def _after_fork_in_child() -> None:
     """The outbox's thread and the calls that were under way belong to the parent, which reports them."""
     global _outbox
@@ -301,4 +325,8 @@ def _after_fork_in_child() -> None:
 
 atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -1,127 +1,283 @@
-"""Google's streams and automatic function calling: one record for each HTTP request, whatever the SDK makes of them."""
+"""Google's other billed methods: embeddings, images, videos and batch jobs, by the real client."""
 
 from __future__ import annotations
 
-import contextvars
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sources import GEMINI, async_clients_of, clients_of
+from google import genai
+from google.genai import types
+from sources import GEMINI, PROMPT
 
-from llm_toll_autopatch import MemorySink, patched
+from llm_toll_autopatch import MemorySink, flush, patched
+from llm_toll_autopatch.records import CallRecord
 from llm_toll_autopatch.simulator import Simulator
 
-pytestmark = pytest.mark.filterwarnings("ignore::llm_toll_autopatch.TokenEstimateWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::llm_toll_autopatch.TokenEstimateWarning"),
+    pytest.mark.filterwarnings("ignore::llm_toll_autopatch.UnknownPriceWarning"),
+    # The SDK's own: it calls these methods deprecated or experimental.
+    pytest.mark.filterwarnings("ignore:The (generate|edit)_:google.genai._common.ExperimentalWarning"),
+    pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning"),
+]
+
+EMBEDDING = "gemini-embedding-001"
+TEXT_EMBEDDING = "text-embedding-005"
+IMAGEN = "imagen-4.0-generate-001"
+VEO = "veo-3.1-generate-001"
+IMAGE = types.Image(image_bytes=b"png", mime_type="image/png")
 
 
-def get_weather(city: str) -> str:
-    """Tell the weather in a city."""
-    return f"sunny in {city}"
+@dataclass
+class Clients:
+    """The same client twice, once for each platform."""
+
+    gemini: Any
+    vertex: Any
 
 
-CONFIG: dict[str, Any] = {"tools": [get_weather]}
+def make(sim: Simulator) -> tuple[genai.Client, genai.Client]:
+    options: Any = {"base_url": sim.google_base_url}
+    return (
+        genai.Client(api_key="sim", http_options=options),
+        genai.Client(vertexai=True, api_key="sim", http_options=options),
+    )
 
 
-def check(sink: MemorySink, sim: Simulator, requests: int) -> None:
-    """Assert that there is one record for each request, each with its own figures."""
-    assert len(sim.requests) == requests
-    assert len(sink) == requests
-    for record in sink:
-        assert (record.outcome, record.usage_source, record.usage.input_tokens) == ("completed", "reported", 25)
-        assert record.usage.output_tokens > 0
-        assert record.cost_usd
+@pytest.fixture
+def clients(sim: Simulator) -> Iterator[Clients]:
+    """Sync clients."""
+    gemini, vertex = make(sim)
+    with contextlib.closing(gemini), contextlib.closing(vertex):
+        yield Clients(gemini, vertex)
 
 
-@pytest.mark.parametrize("rounds", [1, 2])
-def test_automatic_function_calling(rounds: int, sim: Simulator) -> None:
-    """A call that the SDK answers with several requests gives one record for each."""
-    model = f"{GEMINI}+tools={rounds}"
-    sink = MemorySink()
-    with patched(sink=sink), clients_of(sim) as clients:
-        answer = clients.google.models.generate_content(model=model, contents="weather?", config=CONFIG)
-    assert answer.text
-    check(sink, sim, rounds + 1)
+@pytest.fixture
+async def aclients(sim: Simulator) -> AsyncIterator[Clients]:
+    """Async clients."""
+    gemini, vertex = make(sim)
+    with contextlib.closing(gemini), contextlib.closing(vertex):
+        yield Clients(gemini.aio, vertex.aio)
+        await gemini.aio.aclose()
+        await vertex.aio.aclose()
 
 
-def test_automatic_function_calling_streamed(sim: Simulator) -> None:
-    """The same for a stream."""
-    sink = MemorySink()
-    with patched(sink=sink), clients_of(sim) as clients:
-        chunks = clients.google.models.generate_content_stream(
-            model=GEMINI + "+tools=2", contents="weather?", config=CONFIG
-        )
-        assert list(chunks)
-    check(sink, sim, 3)
-    assert all(record.stream for record in sink)
+@pytest.fixture
+def sink() -> Iterator[MemorySink]:
+    """Where the records of a patched test go."""
+    with patched() as sink:
+        assert isinstance(sink, MemorySink)
+        yield sink
 
 
-def test_automatic_function_calling_in_a_chat(sim: Simulator) -> None:
-    """The same for a chat, plain and streamed."""
-    sink = MemorySink()
-    with patched(sink=sink), clients_of(sim) as clients:
-        chat = clients.google.chats.create(model=GEMINI + "+tools=1", config=CONFIG)
-        assert chat.send_message("weather?").text
-        check(sink, sim, 2)
-        assert list(clients.google.chats.create(model=GEMINI, config=CONFIG).send_message_stream("weather?"))
-        check(sink, sim, 3)
+@dataclass(frozen=True)
+class Row:
+    """A method.
+
+    Attributes:
+        call: Calls it, given the clients and flags of the simulator.
+        method: The record's, as are all that follow.
+    """
+
+    call: Callable[[Clients, str], Any]
+    method: str
+    operation: str
+    model: str
+    provider: str
+    tokens: tuple[int, int] = (0, 0)
+    details: tuple[tuple[str, int], ...] = ()
+    source: str = "reported"
+    priced: bool = False
 
 
-async def test_automatic_function_calling_async(sim: Simulator) -> None:
+def embed(clients: Clients, flags: str) -> Any:
+    return clients.gemini.models.embed_content(model=EMBEDDING + flags, contents=[PROMPT, PROMPT])
+
+
+def embed_multimodal(clients: Clients, flags: str) -> Any:
+    return clients.gemini.models.embed_content(model="gemini-embedding-2" + flags, contents=[PROMPT])
+
+
+def embed_vertex(clients: Clients, flags: str) -> Any:
+    return clients.vertex.models.embed_content(model=EMBEDDING + flags, contents=PROMPT)
+
+
+def embed_batch_vertex(clients: Clients, flags: str) -> Any:
+    return clients.vertex.models.embed_content(model=EMBEDDING + flags, contents=[PROMPT, PROMPT])
+
+
+def embed_predict(clients: Clients, flags: str) -> Any:
+    return clients.vertex.models.embed_content(model=TEXT_EMBEDDING + flags, contents=[PROMPT, PROMPT])
+
+
+def generate_images(clients: Clients, flags: str) -> Any:
+    config = types.GenerateImagesConfig(number_of_images=3)
+    return clients.vertex.models.generate_images(model=IMAGEN + flags, prompt=PROMPT, config=config)
+
+
+def edit_image(clients: Clients, flags: str) -> Any:
+    reference = types.RawReferenceImage(reference_id=1, reference_image=IMAGE)
+    return clients.vertex.models.edit_image(model=IMAGEN + flags, prompt=PROMPT, reference_images=[reference])
+
+
+def upscale_image(clients: Clients, flags: str) -> Any:
+    return clients.vertex.models.upscale_image(model=IMAGEN + flags, image=IMAGE, upscale_factor="x2")
+
+
+def recontext_image(clients: Clients, flags: str) -> Any:
+    source = types.RecontextImageSource(prompt=PROMPT, person_image=IMAGE)
+    return clients.vertex.models.recontext_image(model=IMAGEN + flags, source=source)
+
+
+def segment_image(clients: Clients, flags: str) -> Any:
+    source = types.SegmentImageSource(image=IMAGE)
+    return clients.vertex.models.segment_image(model=IMAGEN + flags, source=source)
+
+
+def generate_videos(clients: Clients, flags: str) -> Any:
+    return clients.vertex.models.generate_videos(
+        model=VEO + flags,
+        source=types.GenerateVideosSource(prompt=PROMPT),
+        config=types.GenerateVideosConfig(number_of_videos=2, duration_seconds=8),
+    )
+
+
+def generate_a_video(clients: Clients, flags: str) -> Any:
+    return clients.vertex.models.generate_videos(
+        model=VEO + flags, source=types.GenerateVideosSource(prompt=PROMPT), config={"duration_seconds": 6}
+    )
+
+
+_EMBED = ("models.embed_content", "embeddings")
+ROWS = {
+    "embed": Row(embed, *_EMBED, EMBEDDING, "google", (25, 0), priced=True),
+    "embed, multimodal": Row(embed_multimodal, *_EMBED, "gemini-embedding-2", "google", (25, 0), priced=True),
+    "embed, vertex": Row(embed_vertex, *_EMBED, EMBEDDING, "vertex", (25, 0), priced=True),
+    "embed several, vertex": Row(embed_batch_vertex, *_EMBED, EMBEDDING, "vertex", (25, 0), priced=True),
+    "embed, vertex predict": Row(
+        embed_predict, *_EMBED, TEXT_EMBEDDING, "vertex", (50, 0), (("input_characters", 100),)
+    ),
+    "images": Row(generate_images, "models.generate_images", "images", IMAGEN, "vertex", details=(("images", 3),)),
+    "edit": Row(edit_image, "models.edit_image", "images", IMAGEN, "vertex", details=(("images", 1),)),
+    "upscale": Row(upscale_image, "models.upscale_image", "images", IMAGEN, "vertex", details=(("images", 1),)),
+    "recontext": Row(recontext_image, "models.recontext_image", "images", IMAGEN, "vertex", details=(("images", 1),)),
+    "segment": Row(segment_image, "models.segment_image", "images", IMAGEN, "vertex", details=(("masks", 1),)),
+    "videos": Row(
+        generate_videos, "models.generate_videos", "videos", VEO, "vertex",
+        details=(("video_seconds", 16), ("videos", 2)), source="partial",
+    ),
+    "a video": Row(
+        generate_a_video, "models.generate_videos", "videos", VEO, "vertex",
+        details=(("video_seconds", 6), ("videos", 1)), source="partial",
+    ),
+}  # fmt: skip
+ROW = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+
+
+def only(sink: MemorySink, sim: Simulator) -> CallRecord:
+    """The one record of the one request."""
+    flush(5)
+    assert len(sim.requests) == 1
+    (record,) = sink
+    return record
+
+
+def check(row: Row, sink: MemorySink, sim: Simulator) -> None:
+    """Assert that there is one record, and that it is the row's."""
+    record = only(sink, sim)
+    assert (record.method, record.operation, record.model, record.provider) == (
+        row.method,
+        row.operation,
+        row.model,
+        row.provider,
+    )
+    assert (record.outcome, record.stream, record.usage_source) == ("completed", False, row.source)
+    assert (record.usage.input_tokens, record.usage.output_tokens) == row.tokens
+    assert tuple(sorted(record.usage.details.items())) == row.details
+    assert (record.cost_usd is not None) == row.priced
+    assert record.cost_usd != 0
+    assert record.endpoint == "127.0.0.1"
+
+
+@ROW
+def test_a_call_is_one_record(row: Row, clients: Clients, sink: MemorySink, sim: Simulator) -> None:
+    """Each billed method gives one record, with the units that it is billed by."""
+    row.call(clients, "")
+    check(row, sink, sim)
+
+
+@ROW
+async def test_an_async_call_is_one_record(row: Row, aclients: Clients, sink: MemorySink, sim: Simulator) -> None:
     """The same, async."""
-    sink = MemorySink()
-    with patched(sink=sink):
-        async with async_clients_of(sim) as clients:
-            answer = await clients.google.models.generate_content(
-                model=GEMINI + "+tools=1", contents="weather?", config=CONFIG
-            )
-            assert answer.text
-            check(sink, sim, 2)
-            chunks = await clients.google.models.generate_content_stream(
-                model=GEMINI + "+tools=1", contents="weather?", config=CONFIG
-            )
-            assert [chunk async for chunk in chunks]
-            check(sink, sim, 4)
+    await row.call(aclients, "")
+    check(row, sink, sim)
 
 
-def test_a_break_in_the_second_request(sim: Simulator) -> None:
-    """A break after a function call closes the request that is under way; the one before is complete."""
-    sink = MemorySink()
-    with patched(sink=sink), clients_of(sim) as clients:
-        for chunk in clients.google.models.generate_content_stream(
-            model=GEMINI + "+tools=1+chunks=40+delay=5", contents="weather?", config=CONFIG
-        ):
-            if chunk.text:
-                break
-        assert [record.outcome for record in sink] == ["completed", "closed"]
-        first, second = sim.requests
-        assert second.wait(5)
-        assert (first.completed, second.hung_up) == (True, True)
+@ROW
+def test_a_call_that_fails_is_one_record(row: Row, clients: Clients, sink: MemorySink, sim: Simulator) -> None:
+    """The SDK's own error comes through, and the record costs nothing."""
+    with pytest.raises(genai.errors.APIError):
+        row.call(clients, "+error=429")
+    record = only(sink, sim)
+    assert (record.outcome, record.usage_source) == ("error", "missing")
+    assert record.cost_usd == 0
+    assert not record.usage.details
 
 
-def test_streams_side_by_side(sim: Simulator) -> None:
-    """Two streams read in turn on one thread do not get in each other's way; a break of one leaves the other alone."""
-    sink = MemorySink()
-    with patched(sink=sink), clients_of(sim) as clients:
-        one, two = (
-            clients.google.models.generate_content_stream(model=GEMINI + flags, contents="hi")
-            for flags in ("", "+chunks=3")
-        )
-        next(one)
-        next(two)
-        for _ in one:
-            break
-        assert [record.outcome for record in sink] == ["closed"]
-        assert list(two)
-        assert [record.outcome for record in sink] == ["closed", "completed"]
-
-
-async def test_no_context_leaks_to_the_user(sim: Simulator) -> None:
-    """Between two chunks the user's context is as it was."""
+@ROW
+def test_a_call_returns_what_it_does_bare(row: Row, clients: Clients) -> None:
+    """The answer is the bare SDK's."""
+    bare = row.call(clients, "")
     with patched():
-        async with async_clients_of(sim) as clients:
-            before = dict(contextvars.copy_context())
-            async for _ in await clients.google.models.generate_content_stream(model=GEMINI, contents="hi"):
-                now = dict(contextvars.copy_context())
-                assert {var.name for var in now if var.name.startswith("llm_toll")} == {
-                    var.name for var in before if var.name.startswith("llm_toll")
-                } or all(now[var] is None for var in now if var.name.startswith("llm_toll"))
+        ours = row.call(clients, "")
+    for answer in (bare, ours):
+        if hasattr(answer, "name"):
+            answer.name = ""
+    assert ours == bare
+    assert type(ours) is type(bare)
+
+
+@pytest.mark.parametrize("call", [embed, embed_vertex, embed_batch_vertex, embed_predict])
+def test_embeddings_without_usage_are_estimated(
+    call: Callable[[Clients, str], Any], clients: Clients, sink: MemorySink, sim: Simulator
+) -> None:
+    """Where no figures come back, the text that was sent is what the input is estimated from."""
+    call(clients, "+no-usage")
+    record = only(sink, sim)
+    assert record.usage_source == "estimated"
+    number = 1 if call is embed_vertex else 2
+    assert (record.usage.input_tokens, record.usage.output_tokens) == (number * len(PROMPT) // 4, 0)
+
+
+def test_filtered_images_are_not_counted(clients: Clients, sink: MemorySink, sim: Simulator) -> None:
+    """An entry that says why there is no image is no image."""
+    generate_images(clients, "+refusal")
+    assert only(sink, sim).usage.details == {"images": 2}
+
+
+def test_batch_results_are_recorded_once(clients: Clients, sink: MemorySink, sim: Simulator) -> None:
+    """A job's results are one record each when they are there, at the batch price, however often they are fetched."""
+    job = GEMINI + "+in=40+chunks=5"
+    assert clients.gemini.batches.get(name=f"batches/{job}+incomplete").dest is None
+    flush(5)
+    assert not sink.records
+    for _ in range(2):
+        assert len(clients.gemini.batches.get(name=f"batches/{job}").dest.inlined_responses) == 2
+    flush(5)
+    (record,) = sink
+    assert (record.operation, record.method, record.service_tier) == ("batch", "batches.get", "batch")
+    assert (record.model, record.response_model) == (f"models/{GEMINI}", GEMINI)
+    assert (record.usage.input_tokens, record.usage.output_tokens, record.usage_source) == (40, 5, "reported")
+    assert record.response_id
+
+
+async def test_async_batch_results_are_recorded_once(aclients: Clients, sink: MemorySink) -> None:
+    """The same, async."""
+    for _ in range(2):
+        await aclients.gemini.batches.get(name=f"batches/{GEMINI}+in=41")
+    flush(5)
+    (record,) = sink
+    assert (record.operation, record.usage.input_tokens) == ("batch", 41)

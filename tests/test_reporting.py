@@ -338,6 +338,28 @@ def test_a_fork_leaves_open_streams_to_the_parent(sim: Simulator, tmp_path: Path
     assert outcomes == ["completed", "completed"]
 
 
+def test_a_fork_right_after_the_first_call(sim: Simulator, tmp_path: Path) -> None:
+    """A child that is forked while the first price is still being looked up can look up prices itself."""
+    outcomes = outcomes_of(
+        """
+        import signal
+        client.responses.create(model="nobody-knows", input="hi")
+        for attempt in range(3):
+            first = stream()
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(20)
+                openai.OpenAI().responses.create(model="gpt-5-mini", input="hi")
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+            first.close()
+        """,
+        sim,
+        tmp_path,
+    )
+    assert sorted(outcomes) == ["closed"] * 3 + ["completed"] * 4
+
+
 def test_nothing_private_is_stored(sim: Simulator, tmp_path: Path) -> None:
     """No prompt, completion, key or header gets into a record, a file or a log line."""
     canary = "canary-7f3a"
