@@ -342,16 +342,21 @@ def test_a_fork_right_after_the_first_call(sim: Simulator, tmp_path: Path) -> No
     """A child that is forked while the first price is still being looked up can look up prices itself."""
     outcomes = outcomes_of(
         """
-        import signal, time
-        first = stream()
-        time.sleep(0.02)
+        import signal, threading, time
+        client.responses  # imports of the SDK's own, which no fork may interrupt
+        first = []
+        thread = threading.Thread(target=lambda: first.append(stream("+first=300")))
+        thread.start()
+        while "genai_prices" not in sys.modules:
+            time.sleep(0.001)
         pid = os.fork()
         if pid == 0:
             signal.alarm(20)
             openai.OpenAI().responses.create(model="gpt-5-mini", input="hi")
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
-        first.close()
+        thread.join()
+        first.pop().close()
         """,
         sim,
         tmp_path,
