@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch import settings
-from llm_toll_autopatch.failures import failures
-from llm_toll_autopatch.providers import calls
+from llm_toll_autopatch.providers import calls, raw
 from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
 from llm_toll_autopatch.streams import AsyncManagerProxy, AsyncStreamProxy, ManagerProxy, StreamProxy
 
@@ -50,7 +48,7 @@ def _deliver(call: Call, answer: Any, target: Target) -> Any:
     if hasattr(type(answer), "__stream__"):
         return _stream(call, answer, target)
     if hasattr(answer, "http_response") and hasattr(answer, "parse"):
-        return _raw(call, answer, target)
+        return raw.deliver(call, answer, lambda parsed: _stream(call, parsed, target))
     return calls.response(call, answer, target)
 
 
@@ -58,29 +56,6 @@ def _stream(call: Call, stream: Any, target: Target) -> Any:
     call.stream = True
     proxy = AsyncStreamProxy if target.is_async else StreamProxy
     return proxy(stream, call, close_on_break=call.settings.close_on_break)
-
-
-def _raw(call: Call, raw: Any, target: Target) -> Any:
-    """Deliver a raw response: what the user parses it into is metered, without reading the body a second time."""
-    if not raw._stream and raw.http_response.is_closed:  # the body has been read, nothing more is awaited
-        call.finish(raw.http_response.json())
-        return raw
-    options = raw._options
-    parse_further = options.post_parser
-
-    def hook(parsed: Any) -> Any:
-        parsed = parse_further(parsed) if callable(parse_further) else parsed
-        try:
-            if hasattr(type(parsed), "__stream__"):
-                return _stream(call, parsed, target)
-            call.finish(parsed)
-        except Exception as error:
-            failures.note(f"reading the raw response of {target.method}", error)
-        return parsed
-
-    options.post_parser = hook
-    weakref.finalize(raw, call.end, "abandoned", from_finalizer=True)
-    return raw
 
 
 def manager(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
