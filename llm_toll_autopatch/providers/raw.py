@@ -212,7 +212,7 @@ def _hook_parse(raw: Any, tap: _Tap, stream: Callable[[Any], Any]) -> None:
     options.post_parser = hook
 
 
-@cache
+@cache  # type: ignore[arg-type,unused-ignore]
 def _tapped(cls: Any) -> Any:
     ours = {"iter_bytes": _iter_bytes, "aiter_bytes": _aiter_bytes, "close": _close, "aclose": _aclose}
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
@@ -223,7 +223,8 @@ def _tap(http: Any, tap: _Tap) -> None:
     """Put `tap` on the response."""
     # Methods on the object itself would make it refer to itself, and leave it to the garbage collector when dropped.
     http._toll_tap = tap
-    http.__class__ = _tapped(type(http))
+    bare: Any = type(http)
+    http.__class__ = _tapped(bare)
 
 
 def _bare(http: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch import settings
 from llm_toll_autopatch.providers import calls, raw
-from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
+from llm_toll_autopatch.providers.target import Caller, Target, Wrapper, WrapperFactory
 from llm_toll_autopatch.streams import AsyncManagerProxy, AsyncStreamProxy, ManagerProxy, StreamProxy
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.metering import Call
     from llm_toll_autopatch.settings import Settings
 
-__all__ = ["caller_of", "manager", "request"]
+__all__ = ["both", "caller_of", "manager", "request"]
 
 # A client class says in its name whose platform it talks to.
 _PLATFORMS = {
@@ -59,7 +59,11 @@ def _stream(call: Call, stream: Any, target: Target) -> Any:
 
 
 def manager(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
-    """Wrap a `stream()` helper, which returns a context manager that sends the request when it is entered."""
+    """Wrap a helper that returns a context manager, which sends the request when it is entered.
+
+    A target without a reader is one whose request passes through another patched method: its stream's lifecycle is
+    all that is left to see to.
+    """
     proxy = AsyncManagerProxy if target.is_async else ManagerProxy
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -67,10 +71,18 @@ def manager(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
         active: Settings | None = settings.active()
         if active is None:
             return helper
-        return proxy(
-            helper,
-            lambda: calls.begin(target, caller, instance, kwargs, active)[0],
-            close_on_break=active.close_on_break,
-        )
+
+        def begin() -> Call | None:
+            return None if target.reader is None else calls.begin(target, caller, instance, kwargs, active)[0]
+
+        return proxy(helper, begin, close_on_break=active.close_on_break)
 
     return wrapper
+
+
+def both(module: str, path: str, method: str, wrapper: WrapperFactory, reader: Any = None) -> tuple[Target, Target]:
+    """Return the rows of a method and of its async twin, whose class has the same name behind `Async`."""
+    return (
+        Target(module, path, method, wrapper, reader),
+        Target(module, f"Async{path}", method, wrapper, reader, is_async=True),
+    )
