@@ -92,11 +92,12 @@ class Speech(Reader):
     """`audio.speech`: the answer is a recording and tells nothing, so what counts is the text that was sent."""
 
     operation = "speech"
-    __slots__ = ("_text",)
+    __slots__ = ("_answered", "_text")
 
     def __init__(self) -> None:
         super().__init__()
         self._text = 0
+        self._answered = False
 
     def begin(self, request: Mapping[str, Any]) -> None:
         """Count the characters that are to be spoken, and those that say how."""
@@ -106,8 +107,10 @@ class Speech(Reader):
 
     def finish(self, response: Any) -> None:
         """Take the recording, which is not looked at."""
+        del response
+        self._answered = True
 
     def usage(self, *, ended: bool) -> Reading | None:
-        """Return the characters of the request: they are known exactly, and are billed once it has been sent."""
+        """Return the characters of the request: they are known exactly, and are billed once it has been answered."""
         del ended
-        return Reading(Usage(details={"input_characters": self._text}), final=True)
+        return Reading(Usage(details={"input_characters": self._text}), final=True) if self._answered else None
