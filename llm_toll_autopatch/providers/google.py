@@ -44,7 +44,7 @@ def _embeds_itself(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     return wrapper
 
 
-def _both(path: str, method: str, reader: Callable[[], Reader]) -> list[Target]:
+def _both(path: str, method: str, reader: type[Reader]) -> list[Target]:
     """Return the rows of a method that sends one request, sync and async."""
     return [
         Target(_MODELS, f"{cls}.{path}", f"models.{method}", calls.request, reader, cls == "AsyncModels")
