@@ -63,8 +63,6 @@ def versions(session: nox.Session, sdks: str) -> None:
     ]
     upgrade = () if all(SETS[sdks]) else ("--upgrade",)  # a venv that is used again may hold last month's newest
     session.install("--quiet", *upgrade, "-e", ".", *TEST_TOOLS, *wanted)
-    listed = session.run("python", "-m", "pip", "list", "--format=json", "--disable-pip-version-check", silent=True)
-    installed = {each["name"]: each["version"] for each in json.loads(str(listed))}
     RESULTS.mkdir(parents=True, exist_ok=True)
     stem = RESULTS / f"{session.python}-{sdks}"
     report = stem.with_name(stem.name + ".xml")
@@ -73,6 +71,8 @@ def versions(session: nox.Session, sdks: str) -> None:
         session.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *session.posargs)
     finally:
         if report.exists() and not session.posargs:  # a selection is no result
+            listed = session.run("python", "-m", "pip", "list", "--format=json", silent=True)
+            installed = {each["name"]: each["version"] for each in json.loads(str(listed))}
             row = {
                 "python": str(session.python),
                 "set": sdks,

@@ -177,7 +177,8 @@ def _install(name: str, target: Any) -> None:
             _patches[name][target] = Patch(target, module, load(name).caller, lambda: _enabled(name))
             _missing[name].pop(target.path, None)
     except LookupError:
-        _missing[name][target.path] = None
+        if not target.optional:
+            _missing[name][target.path] = None
     except Exception as error:
         failures.note(f"patching {target.path}", error)
 

@@ -126,6 +126,9 @@ def _held_async(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
         token = _session.set(session)  # some versions send the first request here
         try:
             chunks = await wrapped(*args, **kwargs)
+        except BaseException as error:
+            session.end(outcome_of(error), error)
+            raise
         finally:
             _reset(token)
         return AsyncStreamProxy(
@@ -203,10 +206,13 @@ def _streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
             raise
         finally:
             _reset(token)
+        counted = _count_async(chunks, call, connections)
         if session is not None:
             session.sent(call, connections)
-        counted = _count_async(chunks, call, connections)
-        weakref.finalize(counted, call.end, "abandoned", from_finalizer=True)  # one that is never started
+        else:
+            # Nobody above tells how it ends. With a session this would speak too soon: a generator's weak references
+            # die before the generator sees that it is closed, and older versions drop it while the user closes theirs.
+            weakref.finalize(counted, call.end, "abandoned", from_finalizer=True)
         return counted
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

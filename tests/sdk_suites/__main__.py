@@ -22,7 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     names = [suite.sdk for suite in SUITES]
     parser.add_argument("--sdk", action="append", choices=names, help="only this one; may be repeated (all)")
     parser.add_argument("--slice", action="store_true", help="the fast part of each: about two minutes in all")
-    parser.add_argument("--select", nargs="+", metavar="TEST", help="these tests of one SDK instead, as pytest takes them")
+    parser.add_argument(
+        "--select", nargs="+", metavar="TEST", help="these tests of one SDK instead, as pytest takes them"
+    )
     chosen = parser.parse_args(arguments)
     if chosen.select and len(chosen.sdk or ()) != 1:
         parser.error("--select needs one --sdk")
