@@ -6,7 +6,7 @@ The three SDKs do not depend on one another, so a session takes one version of e
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import os
 import re
@@ -76,7 +76,7 @@ def versions(session: nox.Session, sdks: str) -> None:
             row = {
                 "python": str(session.python),
                 "set": sdks,
-                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+                "date": dt.datetime.now(dt.UTC).date().isoformat(),
                 "sdks": {name: installed[name] for name in DISTRIBUTIONS},
                 **_counts(report),
             }
@@ -105,8 +105,8 @@ def _write_table() -> None:
     lines = [
         "# Versions",
         "",
-        "Our own tests, which drive the real SDK clients against the simulator, on the newest release of each SDK, the last",
-        "release of each older major, and the oldest that is supported. Written by `nox -s versions`; `nox -s",
+        "Our own tests, which drive the real SDK clients against the simulator, on the newest release of each SDK, the",
+        "last release of each older major, and the oldest that is supported. Written by `nox -s versions`; `nox -s",
         '"versions-3.13(newest)"` runs one row. A Python that a machine does not have is skipped and says so.',
         "",
         "| Python | openai | anthropic | google-genai | passed | failed | skipped | run on |",
@@ -119,7 +119,7 @@ def _write_table() -> None:
     ]
     lines += [
         "",
-        "A skipped test needs something that this version of the SDK does not have; `pytest -rs` names it. A method that a",
-        "version lacks is not metered there and is a line in `status()`.",
+        "A skipped test needs something that this version of the SDK does not have; `pytest -rs` names it. A method",
+        "that a version lacks is not metered there and is a line in `status()`.",
     ]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")

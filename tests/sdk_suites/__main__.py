@@ -48,11 +48,14 @@ def _run(suite: Suite, selection: tuple[str, ...]) -> Comparison:
     _say(f"{suite.sdk} {bench.version}: bare")
     bare = bench.run(selection, metered=False)
     _say(f"{suite.sdk} {bench.version}: patched, after {bare.passed:,} passed in {bare.seconds:.0f} s")
-    comparison = compare(suite.sdk, bench.version, bare, bench.run(selection, metered=True))
+    patched = bench.run(selection, metered=True)
+    comparison = compare(suite.sdk, bench.version, bare, patched)
     for test, reason in comparison.broken.items():
         _say(f"\npassed bare only: {test}\n{reason}")
-    if comparison.failures:
-        _say(f"\n{suite.sdk}: {comparison.failures} failures of ours, the last: {comparison.last_failure}")
+    for test in comparison.failures_in:
+        _say(f"\nsomething of ours failed in {test}")
+    for text in (patched.metering or {}).get("failed", ()):
+        _say(text)
     return comparison
 
 
@@ -66,7 +69,7 @@ def _keep(comparison: Comparison) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(text, flush=True)  # noqa: T201 - a command line
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ class Comparison:
         broken: The tests that passed bare and did not pass patched, with the ends of their tracebacks.
         records: Number of records that the metering made.
         failures: Number of our own errors, which the tests did not see.
-        last_failure: The last of them.
+        failures_in: The tests in which these happened.
         seconds: How long both runs took.
     """
 
@@ -44,7 +44,7 @@ class Comparison:
     broken: Mapping[str, str]
     records: int
     failures: int
-    last_failure: str | None
+    failures_in: Sequence[str]
     seconds: float
 
     @property
@@ -69,14 +69,14 @@ def compare(sdk: str, version: str, bare: Run, patched: Run) -> Comparison:
     return Comparison(
         sdk=sdk,
         version=version,
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        date=dt.datetime.now(dt.UTC).date().isoformat(),
         tests=len(bare.outcomes),
         bare=bare.passed,
         patched=patched.passed,
         broken=broken,
         records=int(metering.get("records", 0)),
         failures=int(metering.get("failures", 0)),
-        last_failure=metering.get("last_failure"),
+        failures_in=list(metering.get("failures_in", ())),
         seconds=bare.seconds + patched.seconds,
     )
 

@@ -138,7 +138,7 @@ class Workbench:
         return str(json.loads(plan.stdout)["install"][0]["metadata"]["version"])
 
     def _pip(self, *arguments: str) -> None:
-        command = [self._python, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check"]
+        command: list[str | Path] = [self._python, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check"]
         subprocess.run(command, check=True)
 
     def _unpack(self) -> None:

@@ -7,6 +7,7 @@ anything imports an SDK. The bare run uses this plugin too, so that nothing else
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 _outcomes: dict[str, str] = {}
 _reasons: dict[str, str] = {}
+_failures_in: dict[str, int] = {}
+_failed: list[str] = []
 _metering = os.environ.get("TOLL_SUITE_METER") == "1"
 
 if _metering:
@@ -23,6 +26,21 @@ if _metering:
     import llm_toll_autopatch
 
     llm_toll_autopatch.patch_all(sink="memory")
+
+    class _Notes(logging.Handler):
+        """Keeps what the package logs of its own failures: the first of each kind, with its traceback."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            """Keep it as text."""
+            _failed.append(self.format(record))
+
+    logging.getLogger("llm_toll_autopatch").addHandler(_Notes(logging.WARNING))
+
+
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    """Note which test something of ours failed in."""
+    if _metering and (total := llm_toll_autopatch.status().failures) != sum(_failures_in.values()):
+        _failures_in[nodeid] = total - sum(_failures_in.values())
 
 
 def pytest_runtest_logreport(report: Any) -> None:
@@ -52,7 +70,8 @@ def pytest_sessionfinish() -> None:
             "active": status.active,
             "records": status.records,
             "failures": status.failures,
-            "last_failure": status.last_failure,
+            "failures_in": _failures_in,
+            "failed": _failed,
             "patched": {name: list(sdk.patched) for name, sdk in status.providers.items()},
             "missing": {name: list(sdk.missing) for name, sdk in status.providers.items()},
         }
