@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.health import Status
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
     from llm_toll_autopatch.patching import flush, patch_all, patched, status, unpatch_all
-    from llm_toll_autopatch.pricing import UnknownPriceWarning
+    from llm_toll_autopatch.pricing.prices import UnknownPriceWarning
     from llm_toll_autopatch.records import CallRecord, Usage
     from llm_toll_autopatch.sinks import Sink
     from llm_toll_autopatch.sinks.callback import CallbackSink
@@ -34,7 +34,7 @@ _HOMES = {
     "Status": "health",
     "TeeSink": "sinks.tee",
     "TokenEstimateWarning": "estimate",
-    "UnknownPriceWarning": "pricing",
+    "UnknownPriceWarning": "pricing.prices",
     "Usage": "records",
     "flush": "patching",
     "patch_all": "patching",

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
-import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch import estimate, reporting
+from llm_toll_autopatch import estimate, reporting, user_warnings
 from llm_toll_autopatch.estimate import TokenEstimateWarning
-from llm_toll_autopatch.failures import LOGGER, failures
+from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.records import CallRecord, Outcome, Usage, UsageSource, new_id
-from llm_toll_autopatch.sdks import SDKS
 
 if TYPE_CHECKING:
     from llm_toll_autopatch.readers.reader import Reader
@@ -23,20 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["Call", "outcome_of"]
 
 _NANO = Decimal(1_000_000_000)
-_NOT_USER_CODE = (__package__, "threading", *(sdk.package for sdk in SDKS.values()))
 
 
 def outcome_of(error: BaseException) -> Outcome:
     """Return how a call ended that `error` ended: an `Exception` is an error, anything above it an interruption."""
     return "error" if isinstance(error, Exception) else "cancelled"
-
-
-def _depth_of_user_code() -> int:
-    """Return the `stacklevel` with which the caller's `warnings.warn` points at the user's line, if there is one."""
-    depth, frame = 0, sys._getframe(1)
-    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(_NOT_USER_CODE):
-        depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
-    return depth + 1
 
 
 class Call:
@@ -51,12 +39,13 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_began", "_reader", "_token", "chunks", "duration_s", "endpoint", "error_type",
+        "__weakref__", "_began", "_feed", "_reader", "_token", "chunks", "duration_s", "endpoint", "error_type",
         "first_chunk_s", "id", "method", "outcome", "provider", "settings", "started_at", "stream",
     )  # fmt: skip
 
     def __init__(self, reader: Reader, settings: Settings, *, provider: str, method: str, endpoint: str | None) -> None:
         self._reader = reader
+        self._feed = reader.feed
         self.settings = settings
         self.provider = provider
         self.method = method
@@ -83,7 +72,7 @@ class Call:
     def feed(self, chunk: Any) -> bool:
         """Take one chunk of the stream; return True when the user must not see it. Never raises."""
         try:
-            if self._reader.feed(chunk):
+            if self._feed(chunk):
                 return True
         except Exception as error:
             failures.note(f"reading a chunk of {self.method}", error)
@@ -202,8 +191,4 @@ class Call:
             f"{record.method} ({record.model}, {record.outcome}): the record holds an estimate of "
             f"{record.usage.input_tokens} input and {record.usage.output_tokens} output tokens"
         )
-        try:
-            warnings.warn(message, TokenEstimateWarning, stacklevel=_depth_of_user_code())
-        except TokenEstimateWarning:
-            # Warnings are errors here, and the user's loop is not ours to break.
-            LOGGER.warning(message)
+        user_warnings.warn(message, TokenEstimateWarning)

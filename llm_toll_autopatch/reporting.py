@@ -39,12 +39,18 @@ class Counts:
 counts = Counts()
 _open: set[Call] = set()
 _exiting = False
+_cold = [None]
 _delivering = threading.local()
 
 
 def opened(call: Call) -> None:
     """Remember `call` until it is closed, so that one that is still open at exit gives its record too."""
     _open.add(call)
+    if _cold:
+        with contextlib.suppress(IndexError):
+            _cold.pop()
+            # The first price takes a quarter of a second to look up. The request takes as long: use its time.
+            _outbox.put(call.settings.prices.warm_up)
 
 
 def open_calls() -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypedDict
 
-from llm_toll_autopatch.pricing import Prices
+from llm_toll_autopatch.pricing.prices import Prices
 from llm_toll_autopatch.records import CallRecord
 from llm_toll_autopatch.sdks import SDKS
 from llm_toll_autopatch.sinks import Sink

@@ -231,8 +231,10 @@ class AsyncStreamProxy(_Proxy):
 
     aclose = close
 
-    def _self_finish(self, outcome: Outcome, *, from_finalizer: bool = False) -> None:
-        if self._self_meter.end(outcome, from_finalizer=from_finalizer):
+    def _self_finish(
+        self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False
+    ) -> None:
+        if self._self_meter.end(outcome, error, from_finalizer=from_finalizer):
             _close_soon(self._self_close, self._self_loop)
 
     def __del__(self) -> None:

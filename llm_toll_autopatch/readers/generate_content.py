@@ -5,6 +5,8 @@ Fields as in the SDK's `types.GenerateContentResponseUsageMetadata`.
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.estimate import text_chars
@@ -15,19 +17,20 @@ from llm_toll_autopatch.records import Usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["GenerateContent"]
+__all__ = ["GenerateContent", "GenerateContentBatch", "modalities", "usage_of"]
 
 
 class GenerateContent(Reader):
     """`models.generate_content` and its stream."""
 
     operation = "generate_content"
-    __slots__ = ("_finished", "_usage")
+    __slots__ = ("_finished", "_tier_is_due", "_usage")
 
     def __init__(self) -> None:
         super().__init__()
         self._usage: Any = None
         self._finished = False
+        self._tier_is_due = True
 
     def begin(self, request: Mapping[str, Any]) -> None:
         """Count the text of the contents, the system instruction and the tools."""
@@ -58,51 +61,109 @@ class GenerateContent(Reader):
             self.response_model = chunk.model_version
         if chunk.response_id is not None:
             self.response_id = chunk.response_id
+        if self._tier_is_due:
+            self._tier_is_due = False
+            self.service_tier = _tier_in_headers(chunk)
 
     def finish(self, response: Any) -> None:
-        """Take the whole `GenerateContentResponse`."""
-        self.feed(response)
+        """Take the whole `GenerateContentResponse`; one that the user wanted unparsed has a body in its place."""
+        body = None if response.candidates else text(get(response, "sdk_http_response"), "body")
+        if body is None:
+            self.feed(response)
+        else:
+            self._read_json(json.loads(body))
+
+    def _read_json(self, response: Any) -> None:
+        usage = as_mapping(get(response, "usageMetadata"))
+        if usage:
+            self._usage = {_CAPITAL.sub(lambda letter: f"_{letter[0].lower()}", name): usage[name] for name in usage}
+        candidates = get(response, "candidates")
+        for candidate in candidates if isinstance(candidates, list) else ():
+            self.output_chars += text_chars(get(candidate, "content"))
+        self.response_model = text(response, "modelVersion")
+        self.response_id = text(response, "responseId")
 
     def usage(self, *, ended: bool) -> Reading | None:
-        """Return the running total that came last: what is cached is in the prompt, thoughts and tools come on top."""
-        raw = as_mapping(self._usage)
-        prompt, candidates = count(raw, "prompt_token_count"), count(raw, "candidates_token_count")
-        thoughts = count(raw, "thoughts_token_count")
-        tools = count(raw, "tool_use_prompt_token_count") or 0
-        if prompt is None and candidates is None and thoughts is None:
-            return None
-        given = _modalities(raw, "prompt_tokens_details")
-        written = _modalities(raw, "candidates_tokens_details")
-        usage = Usage(
-            input_tokens=(prompt or 0) + tools,
-            output_tokens=(candidates or 0) + (thoughts or 0),
-            cache_read_tokens=count(raw, "cached_content_token_count") or 0,
-            reasoning_tokens=thoughts or 0,
-            tool_use_input_tokens=tools,
-            input_audio_tokens=given.get("AUDIO", 0),
-            input_image_tokens=given.get("IMAGE", 0),
-            output_audio_tokens=written.get("AUDIO", 0),
-            output_image_tokens=written.get("IMAGE", 0),
-            details=leftovers(raw, _USAGE),
-        )
-        has_output = candidates is not None or thoughts is not None
-        return Reading(usage, ended or self._finished, has_input=prompt is not None, has_output=has_output)
+        """Return the running total that came last."""
+        if (traffic := get(self._usage, "traffic_type")) is not None:
+            self.service_tier = str(getattr(traffic, "value", traffic))
+        return usage_of(self._usage, "candidates", final=ended or self._finished)
 
 
+class GenerateContentBatch(GenerateContent):
+    """One response in the results of a batch job."""
+
+    operation = "batch"
+    __slots__ = ()
+
+    def finish(self, response: Any) -> None:
+        """Take the `GenerateContentResponse`; nothing but the job says that it is billed as a batch."""
+        super().finish(response)
+        self.service_tier = "batch"
+
+    def usage(self, *, ended: bool) -> Reading | None:
+        """Return the only total."""
+        return usage_of(self._usage, "candidates", final=ended)
+
+
+def usage_of(metadata: Any, written: str, *, final: bool) -> Reading | None:
+    """Return what a usage metadata says: what is cached is in the prompt, thoughts and tools come on top.
+
+    Args:
+        metadata: The SDK's model, or a mapping with its field names.
+        written: What the output is called: `candidates`, or `response` in live sessions.
+        final: Whether these are the last figures.
+    """
+    raw = as_mapping(metadata)
+    prompt, output = count(raw, "prompt_token_count"), count(raw, f"{written}_token_count")
+    thoughts = count(raw, "thoughts_token_count")
+    tools = count(raw, "tool_use_prompt_token_count") or 0
+    if prompt is None and output is None and thoughts is None:
+        return None
+    given = modalities(raw, "prompt_tokens_details")
+    drawn = modalities(raw, f"{written}_tokens_details")
+    cached = modalities(raw, "cache_tokens_details")
+    details = leftovers(raw, _USAGE)
+    for kind in ("AUDIO", "IMAGE"):
+        if cached.get(kind):
+            details[f"cache_read_{kind.lower()}_tokens"] = cached[kind]
+    usage = Usage(
+        input_tokens=(prompt or 0) + tools,
+        output_tokens=(output or 0) + (thoughts or 0),
+        cache_read_tokens=count(raw, "cached_content_token_count") or 0,
+        reasoning_tokens=thoughts or 0,
+        tool_use_input_tokens=tools,
+        input_audio_tokens=given.get("AUDIO", 0),
+        input_image_tokens=given.get("IMAGE", 0),
+        output_audio_tokens=drawn.get("AUDIO", 0),
+        output_image_tokens=drawn.get("IMAGE", 0),
+        details=details,
+    )
+    has_output = output is not None or thoughts is not None
+    return Reading(usage, final, has_input=prompt is not None, has_output=has_output)
+
+
+def _tier_in_headers(response: Any) -> str | None:
+    """Return the tier that the Gemini API served, see https://ai.google.dev/gemini-api/docs/priority-inference."""
+    headers = as_mapping(get(get(response, "sdk_http_response"), "headers"))
+    return next((str(headers[name]) for name in headers if name.lower() == "x-gemini-service-tier"), None)
+
+
+_CAPITAL = re.compile("[A-Z]")
 _USAGE = frozenset(
     {
-        "cached_content_token_count", "candidates_token_count", "prompt_token_count", "thoughts_token_count",
-        "tool_use_prompt_token_count", "total_token_count",
+        "cached_content_token_count", "candidates_token_count", "prompt_token_count", "response_token_count",
+        "thoughts_token_count", "tool_use_prompt_token_count", "total_token_count",
     }
 )  # fmt: skip
 
 
-def _modalities(usage: Any, name: str) -> dict[str, int]:
+def modalities(usage: Any, name: str) -> dict[str, int]:
     """Return the tokens of each modality in a list of `ModalityTokenCount`."""
     entries = get(usage, name)
     found: dict[str, int] = {}
     for entry in entries if isinstance(entries, list | tuple) else ():
         modality = get(entry, "modality")
         kind = str(getattr(modality, "value", modality))
-        found[kind] = found.get(kind, 0) + (count(entry, "token_count") or 0)
+        found[kind] = found.get(kind, 0) + (count(entry, "token_count", "tokenCount") or 0)
     return found
