@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch import estimate, reporting, user_warnings
+from llm_toll_autopatch import estimate, lasting, reporting, user_warnings
 from llm_toll_autopatch.estimate import TokenEstimateWarning
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.records import CallRecord, Outcome, Usage, UsageSource, new_id
@@ -98,11 +98,18 @@ class Call:
             from_finalizer: Whether the garbage collector is calling, in which case nothing may be waited for here:
                 the record is made and written by another thread.
         """
+        reader = self._reader
+        if reader.unfinished and reader.response_id and outcome != "abandoned" and self._token:
+            # The provider works on, whatever became of the stream that told of it.
+            lasting.keep(reader.response_id, self)
+            return True
         try:
             self._token.pop()
         except IndexError:
             return False
         try:
+            if reader.lasts and reader.response_id:
+                lasting.note(reader.response_id)
             self.duration_s = time.monotonic() - self._began
             self.outcome = outcome
             self.error_type = None if error is None else type(error).__name__
@@ -174,6 +181,8 @@ class Call:
             # A request that failed is not billed; whether one that was interrupted in flight is, nobody can tell.
             return Decimal(0) if self.outcome == "error" else None
         reader = self._reader
+        if usage.details and not usage.total_tokens:
+            return None  # seconds, images or characters: no price a token applies
         nano = self.settings.prices.cost(
             usage,
             provider=self.provider,

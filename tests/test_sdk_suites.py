@@ -81,7 +81,16 @@ def test_the_plugin_writes_what_became_of_each_test(metered: bool, tmp_path: Pat
     )
     (tmp_path / "test_unreadable.py").write_text("import no_such_module\n", encoding="utf-8")
     result = tmp_path / "result.json"
-    command = [sys.executable, "-m", "pytest", "-p", "toll_suite_plugin", "--continue-on-collection-errors", "-c", os.devnull]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "toll_suite_plugin",
+        "--continue-on-collection-errors",
+        "-c",
+        os.devnull,
+    ]
     subprocess.run(
         [*command, f"--rootdir={tmp_path}", str(tmp_path)],
         env=os.environ

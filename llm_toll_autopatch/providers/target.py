@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llm_toll_autopatch.readers.reader import Reader
 
-__all__ = ["Caller", "Provider", "Target", "Wrapper"]
+__all__ = ["Caller", "Provider", "Target", "Wrapper", "WrapperFactory"]
 
 Wrapper = Callable[[Any, Any, tuple[Any, ...], Mapping[str, Any]], Any]
 """What wrapt calls in a method's place: `wrapper(wrapped, instance, args, kwargs)`."""
@@ -45,7 +45,7 @@ class Target:
     path: str
     method: str
     wrapper: WrapperFactory
-    reader: Callable[[], Reader] | None = None
+    reader: type[Reader] | None = None
     is_async: bool = False
     optional: bool = False
 
