@@ -14,7 +14,10 @@ from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.records import CallRecord, Outcome, Usage, UsageSource, new_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llm_toll_autopatch.readers.reader import Reader
+    from llm_toll_autopatch.reporting import Delivery
     from llm_toll_autopatch.settings import Settings
 
 __all__ = ["Call", "outcome_of"]
@@ -40,7 +43,7 @@ class Call:
 
     __slots__ = (
         "__weakref__", "_began", "_feed", "_reader", "_token", "chunks", "duration_s", "endpoint", "error_type",
-        "first_chunk_s", "id", "method", "outcome", "provider", "settings", "started_at", "stream",
+        "first_chunk_s", "id", "method", "outcome", "provider", "settings", "started_at", "stream", "waiting",
     )  # fmt: skip
 
     def __init__(self, reader: Reader, settings: Settings, *, provider: str, method: str, endpoint: str | None) -> None:
@@ -57,6 +60,7 @@ class Call:
         self.outcome: Outcome = "abandoned"
         self.error_type: str | None = None
         self.duration_s = 0.0
+        self.waiting: Sequence[Delivery] = ()
         # Ending takes this token; `list.pop` is atomic. A lock is not an option: finalizers end calls too, at any
         # moment, also inside whatever the lock would protect.
         self._token = [None]
@@ -117,6 +121,11 @@ class Call:
         except Exception as failure:
             failures.note(f"recording {self.method}", failure)
         return True
+
+    async def written(self) -> None:
+        """Wait until the record is written where that did not work at once, within a bound; for code that can await."""
+        if self.waiting:
+            await reporting.written(self)
 
     def disown(self) -> None:
         """Drop the call without a record: after a fork the parent is the one that reports it."""

@@ -346,6 +346,7 @@ async def _count_async(chunks: AsyncIterator[Any], call: Call, connections: list
             await _release(connections)
         raise
     call.end("completed")
+    await call.written()
 
 
 def answered(target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
