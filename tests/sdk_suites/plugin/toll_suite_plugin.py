@@ -31,8 +31,9 @@ if _metering:
         """Keeps what the package logs of its own failures: the first of each kind, with its traceback."""
 
         def emit(self, record: logging.LogRecord) -> None:
-            """Keep it as text."""
-            _failed.append(self.format(record))
+            """Keep it as text; what has no traceback is advice for users."""
+            if record.exc_info:
+                _failed.append(self.format(record))
 
     logging.getLogger("llm_toll_autopatch").addHandler(_Notes(logging.WARNING))
 
