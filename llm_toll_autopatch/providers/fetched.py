@@ -130,7 +130,7 @@ class _Lines:
         return was_open
 
     async def written(self) -> None:
-        """Wait for nothing: each record waits for itself."""
+        """Nothing is left to wait for: each line was recorded when it came."""
 
 
 def results(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
