@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/overhead.py
 
 Real chunk objects of the SDKs pass through a stream that is as cheap as a stream can be, bare and in our proxy, in
-Real chunk objects of the SDKs pass through a stream that is as cheap as a stream can be, bare and in our proxy, in
-compare rows, and repeat.
+turn and in the same run; the difference of the best of several rounds, in CPU time, is what a chunk costs. Machines
+are noisy: compare rows, and repeat.
 """
 
 from __future__ import annotations

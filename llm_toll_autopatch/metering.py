@@ -8,13 +8,16 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch import estimate, reporting, user_warnings
+from llm_toll_autopatch import estimate, lasting, reporting, user_warnings
 from llm_toll_autopatch.estimate import TokenEstimateWarning
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.records import CallRecord, Outcome, Usage, UsageSource, new_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llm_toll_autopatch.readers.reader import Reader
+    from llm_toll_autopatch.reporting import Delivery
     from llm_toll_autopatch.settings import Settings
 
 __all__ = ["Call", "outcome_of"]
@@ -40,7 +43,7 @@ class Call:
 
     __slots__ = (
         "__weakref__", "_began", "_feed", "_reader", "_token", "chunks", "duration_s", "endpoint", "error_type",
-        "first_chunk_s", "id", "method", "outcome", "provider", "settings", "started_at", "stream",
+        "first_chunk_s", "id", "method", "outcome", "provider", "settings", "started_at", "stream", "waiting",
     )  # fmt: skip
 
     def __init__(self, reader: Reader, settings: Settings, *, provider: str, method: str, endpoint: str | None) -> None:
@@ -57,6 +60,7 @@ class Call:
         self.outcome: Outcome = "abandoned"
         self.error_type: str | None = None
         self.duration_s = 0.0
+        self.waiting: Sequence[Delivery] = ()
         # Ending takes this token; `list.pop` is atomic. A lock is not an option: finalizers end calls too, at any
         # moment, also inside whatever the lock would protect.
         self._token = [None]
@@ -98,11 +102,18 @@ class Call:
             from_finalizer: Whether the garbage collector is calling, in which case nothing may be waited for here:
                 the record is made and written by another thread.
         """
+        reader = self._reader
+        if reader.unfinished and reader.response_id and outcome != "abandoned" and self._token:
+            # The provider works on, whatever became of the stream that told of it.
+            lasting.keep(reader.response_id, self)
+            return True
         try:
             self._token.pop()
         except IndexError:
             return False
         try:
+            if reader.lasts and reader.response_id:
+                lasting.note(reader.response_id)
             self.duration_s = time.monotonic() - self._began
             self.outcome = outcome
             self.error_type = None if error is None else type(error).__name__
@@ -110,6 +121,11 @@ class Call:
         except Exception as failure:
             failures.note(f"recording {self.method}", failure)
         return True
+
+    async def written(self) -> None:
+        """Wait until the record is written where that did not work at once, within a bound; for code that can await."""
+        if self.waiting:
+            await reporting.written(self)
 
     def disown(self) -> None:
         """Drop the call without a record: after a fork the parent is the one that reports it."""

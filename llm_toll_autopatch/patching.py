@@ -24,7 +24,7 @@ __all__ = ["flush", "patch_all", "patched", "status", "unpatch_all"]
 
 _lock = threading.RLock()
 _patches: dict[str, dict[Any, Patch]] = {name: {} for name in SDKS}
-_missing: dict[str, dict[str, None]] = {name: {} for name in SDKS}
+_missing: dict[str, dict[Any, None]] = {name: {} for name in SDKS}
 
 
 def patch_all(
@@ -104,7 +104,7 @@ def patched(**options: Unpack[Options]) -> Iterator[Sink]:
 
         options["sink"] = MemorySink()
     chosen = Settings.resolve(**options)
-    before = settings.active()
+    before = settings.in_force()
     _put_in_force(chosen)
     try:
         yield chosen.sink
@@ -114,7 +114,7 @@ def patched(**options: Unpack[Options]) -> Iterator[Sink]:
 
 def status() -> Status:
     """Return what is installed, patched, missing and failing."""
-    active = settings.active()
+    active = settings.in_force()
     with _lock:
         providers = {name: _provider_status(name) for name in (SDKS if active is None else active.providers)}
     return Status(
@@ -137,7 +137,7 @@ def flush(timeout: float | None = None) -> None:
     Args:
         timeout: Seconds to wait at most; None waits as long as it takes.
     """
-    active = settings.active()
+    active = settings.in_force()
     reporting.flush(None if active is None else active.sink, timeout)
 
 
@@ -175,14 +175,16 @@ def _install(name: str, target: Any) -> None:
                 return
             module = sys.modules[target.module]
             _patches[name][target] = Patch(target, module, load(name).caller, lambda: _enabled(name))
-            _missing[name].pop(target.path, None)
+            _missing[name].pop(target, None)
     except LookupError:
-        _missing[name][target.path] = None
+        if not target.optional:
+            _missing[name][target] = None
     except Exception as error:
         failures.note(f"patching {target.path}", error)
 
 
 def _remove(name: str) -> None:
+    _missing[name].clear()
     for target, patch in list(_patches[name].items()):
         try:
             if patch.remove():
@@ -192,7 +194,9 @@ def _remove(name: str) -> None:
 
 
 def _enabled(name: str) -> bool:
-    active = settings.active()
+    # Scopes do not matter here: a stream may be read in another context than the one in which it was opened, and the
+    # wrappers know which of the two counts.
+    active = settings.in_force()
     return active is not None and name in active.providers
 
 
@@ -202,7 +206,10 @@ def _provider_status(name: str) -> ProviderStatus:
     patches = _patches[name].values()
     foreign = {origin: None for patch in patches for origin in patch.foreign()}
     methods = {patch.target.path: None for patch in patches}
+    # A module that is not there never told anything. `Class.method` alone would be ambiguous: several modules have one.
+    gone = [target for target in load(name).targets if not target.optional and not imports.exists(target.module)]
+    missing = {f"{target.path} ({target.method})": None for target in (*_missing[name], *gone)}
     return ProviderStatus(
-        version=version_of(name), imported=True, patched=tuple(methods), missing=tuple(_missing[name]),
+        version=version_of(name), imported=True, patched=tuple(methods), missing=tuple(missing),
         foreign=tuple(foreign),
     )  # fmt: skip

@@ -52,6 +52,10 @@ class Meter(Protocol):
         """Take the end; return False when it had ended already."""
         ...
 
+    async def written(self) -> None:
+        """Wait until what is reported is written, within a bound."""
+        ...
+
 
 class Lifecycle:
     """A meter for what stands above metered streams: it sees how the user ends it, the counting is done below.
@@ -73,6 +77,11 @@ class Lifecycle:
         """End the calls below that are still open; return False when none was."""
         ended = [call.end(outcome, error, from_finalizer=from_finalizer) for call in self.calls]
         return any(ended)
+
+    async def written(self) -> None:
+        """Wait until the records of the calls below are written, within a bound."""
+        for call in self.calls:
+            await call.written()
 
 
 class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
@@ -229,6 +238,7 @@ class AsyncStreamProxy(_Proxy):
             return await self.__wrapped__.__aexit__(kind, error, traceback)
         finally:
             self._self_meter.end(outcome_of_exit(error), error)
+            await self._self_meter.written()
 
     async def close(self) -> Any:
         """Close the stream."""
@@ -236,6 +246,7 @@ class AsyncStreamProxy(_Proxy):
             return await self._self_close()
         finally:
             self._self_meter.end("closed")
+            await self._self_meter.written()
 
     aclose = close
 
@@ -265,6 +276,7 @@ async def _pass_on(chunks: AsyncIterator[Any], meter: Meter, close: CloseAsync) 
             _close_soon(close, None)
         raise
     meter.end("completed")
+    await meter.written()
 
 
 class _AsyncLoop:
@@ -318,7 +330,8 @@ class _ManagerProxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
 
     Args:
         manager: What the SDK's `stream()` returned.
-        begin: Begins the call; None when it cannot be metered.
+        begin: Begins the call; returns None when it cannot be metered, or when its request passes through a patched
+            method by itself.
         close_on_break: Whether a `break` closes the stream.
     """
 
@@ -335,20 +348,33 @@ class _ManagerProxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
 
     def _self_hand_out(self, stream: Any, call: Call | None) -> Any:
         """Put the metering proxy below the helper, which iterates its inner stream, and one for the lifecycle above."""
-        if call is None:
-            return stream
-        call.stream = True
         proxy = self._self_stream_proxy
-        try:
-            stream._raw_stream = proxy(stream._raw_stream, call, close_on_break=self._self_close_on_break)
-        except AttributeError as error:  # an SDK that keeps its inner stream elsewhere: its events pass here too
-            failures.note(f"finding the inner stream of {call.method}", error)
-            return proxy(stream, call, close_on_break=self._self_close_on_break)
-        return proxy(stream, Lifecycle([call]), close_on_break=self._self_close_on_break)
+        close = self._self_close_on_break
+        name = _inner(stream)
+        if call is None:  # the helper's own request passed through another patched method, or none is metered
+            inner = getattr(stream, name or "", None)
+            if not isinstance(inner, proxy):
+                return stream
+            below: Any = inner._self_meter
+            call = self._self_call = below
+            return proxy(stream, Lifecycle([below]), close_on_break=close)
+        call.stream = True
+        if name is None:  # an SDK that keeps its inner stream elsewhere: its events pass here too
+            failures.note(f"finding the inner stream of {call.method}", LookupError(type(stream).__name__))
+            return proxy(stream, call, close_on_break=close)
+        setattr(stream, name, proxy(getattr(stream, name), call, close_on_break=close))
+        return proxy(stream, Lifecycle([call]), close_on_break=close)
 
     def _self_end(self, outcome: Outcome, error: BaseException | None) -> None:
         if self._self_call is not None:
             self._self_call.end(outcome, error)
+
+
+def _inner(helper: Any) -> str | None:
+    """Return the attribute in which a helper has the stream that it iterates."""
+    names = vars(helper)
+    # The handlers of Assistants have a private one.
+    return next((name for name in names if name == "_raw_stream" or name.endswith("EventHandler__stream")), None)
 
 
 class ManagerProxy(_ManagerProxy):
@@ -395,3 +421,5 @@ class AsyncManagerProxy(_ManagerProxy):
             return await self.__wrapped__.__aexit__(kind, error, traceback)
         finally:
             self._self_end(outcome_of_exit(error), error)
+            if self._self_call is not None:
+                await self._self_call.written()

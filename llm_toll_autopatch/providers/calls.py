@@ -117,7 +117,9 @@ def _async_request(
         except BaseException as error:
             call.end(outcome_of(error), error)
             raise
-        return hand_out(call, answer)
+        answer = hand_out(call, answer)
+        await call.written()
+        return answer
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         # What is configured counts when the method is called, not when its coroutine is awaited. Nothing else happens

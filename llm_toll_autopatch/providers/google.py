@@ -54,10 +54,10 @@ def _embeds_itself(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     return wrapper
 
 
-def _both(path: str, method: str, reader: Callable[[], Reader]) -> list[Target]:
+def _both(path: str, method: str, reader: type[Reader], *, optional: bool = False) -> list[Target]:
     """Return the rows of a method that sends one request, sync and async."""
     return [
-        Target(_MODELS, f"{cls}.{path}", f"models.{method}", calls.request, reader, cls == "AsyncModels")
+        Target(_MODELS, f"{cls}.{path}", f"models.{method}", calls.request, reader, cls == "AsyncModels", optional)
         for cls in ("Models", "AsyncModels")
     ]
 
@@ -84,7 +84,7 @@ PROVIDER = Provider(
         Target(_MODELS, "AsyncModels.generate_content_stream", _STREAM, held_async, is_async=True),
         Target(_CHATS, "Chat.send_message_stream", "chats.send_message_stream", held),
         Target(_CHATS, "AsyncChat.send_message_stream", "chats.send_message_stream", held_async, is_async=True),
-        *_both("_embed_content", "embed_content", EmbedContent),
+        *_both("_embed_content", "embed_content", EmbedContent, optional=True),
         Target(_MODELS, "Models.embed_content", _EMBED, _embeds_itself, EmbedContent),
         Target(_MODELS, "AsyncModels.embed_content", _EMBED, _embeds_itself, EmbedContent, True),
         *_both("_generate_images", "generate_images", Imagen),
@@ -102,10 +102,10 @@ PROVIDER = Provider(
         Target(_INTERACTIONS, "Interactions.cancel", "interactions.cancel", fetched),
         Target(_INTERACTIONS, "AsyncInteractions.cancel", "interactions.cancel", fetched, is_async=True),
         # Up to 2.0 another generator made them, the one of OpenAI's and Anthropic's SDKs.
-        Target(_OLD, "InteractionsResource.create", _INTERACT, stainless.request, Interaction),
-        Target(_OLD, "AsyncInteractionsResource.create", _INTERACT, stainless.request, Interaction, True),
-        Target(_DECISIONS, "Decisions.create", _DECIDE, interaction, InteractionDecision),
-        Target(_DECISIONS, "AsyncDecisions.create", _DECIDE, interaction, InteractionDecision, True),
+        Target(_OLD, "InteractionsResource.create", _INTERACT, stainless.request, Interaction, optional=True),
+        Target(_OLD, "AsyncInteractionsResource.create", _INTERACT, stainless.request, Interaction, True, True),
+        Target(_DECISIONS, "Decisions.create", _DECIDE, interaction, InteractionDecision, optional=True),
+        Target(_DECISIONS, "AsyncDecisions.create", _DECIDE, interaction, InteractionDecision, True, True),
         Target(_LIVE, "AsyncLive.connect", "live.connect", connected, is_async=True),
         Target(_LIVE, "AsyncSession._receive", "live.connect", received, LiveTurn, True),
         Target(_BATCHES, "Batches.get", "batches.get", results),

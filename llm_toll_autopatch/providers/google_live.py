@@ -35,12 +35,13 @@ class _Turns:
         active: The configuration when it was opened, or else when its first message comes.
     """
 
-    __slots__ = ("_is_over", "_reports", "active", "call", "model")
+    __slots__ = ("_ended", "_is_over", "_reports", "active", "call", "model")
 
     def __init__(self, model: str, active: Settings | None) -> None:
         self.model = model
         self.active = active
         self.call: Call | None = None
+        self._ended: Call | None = None
         self._is_over = False
         self._reports = False
 
@@ -65,10 +66,16 @@ class _Turns:
     def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> None:
         """End the turn that is open; one that only waits for its usage is complete."""
         if (call := self.call) is not None:
-            self.call = None
+            self.call, self._ended = None, call
             if self._is_over:
                 outcome, error = "completed", None
             call.end(outcome, error, from_finalizer=from_finalizer)
+
+    async def written(self) -> None:
+        """Wait until the record of the turn that ended last is written, within a bound."""
+        if (call := self._ended) is not None:
+            self._ended = None
+            await call.written()
 
 
 _sessions: weakref.WeakKeyDictionary[Any, _Turns] = weakref.WeakKeyDictionary()
@@ -103,6 +110,7 @@ def connected(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
                 turns.end(outcome_of_exit(error), error)
                 raise
             turns.end("closed")
+            await turns.written()
 
     def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         manager = wrapped(*args, **kwargs)
@@ -125,6 +133,8 @@ def received(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
             turns.take(message, lambda: begin(session, turns))
         except Exception as error:
             failures.note("reading a message of a live session", error)
+        else:
+            await turns.written()
         return message
 
     def begin(session: Any, turns: _Turns) -> Call | None:

@@ -227,6 +227,7 @@ class _AsyncHeld(AsyncStreamProxy):
             return await _Under(_session, session, step)
         except StopAsyncIteration:
             session.end("completed")
+            await session.written()
             raise
         except BaseException as error:
             self._self_finish(outcome_of(error), error)
@@ -290,8 +291,11 @@ def held_async(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap a method that returns, when awaited, the stream which the user holds."""
 
     async def hand_out(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], session: Session) -> Any:
-        # Some versions send the first request here.
-        chunks = await _Under(_session, session, wrapped(*args, **kwargs))
+        try:
+            chunks = await _Under(_session, session, wrapped(*args, **kwargs))
+        except BaseException as error:
+            session.end(outcome_of(error), error)  # some versions send the first request here
+            raise
         return _handed_out_async(chunks, session)
 
     def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -386,9 +390,14 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
         except BaseException as error:
             call.end(outcome_of(error), error)
             raise
+        counting = counted_async(chunks, call, connections)
         if session is not None:
             session.sent(call, connections)
-        return counted_async(chunks, call, connections)
+        else:
+            # Nobody above tells how it ends. With a session this would speak too soon: a generator's weak references
+            # die before the generator sees that it is closed, and older versions drop it while the user closes theirs.
+            weakref.finalize(counting, call.end, "abandoned", from_finalizer=True)
+        return counting
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         return calls.named_like(wrapped, send(wrapped, instance, args, kwargs))
@@ -396,14 +405,10 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     return wrapper
 
 
-def counted_async(chunks: AsyncIterator[Any], call: Call, connections: list[Any] | None = None) -> AsyncIterator[Any]:
+async def counted_async(
+    chunks: AsyncIterator[Any], call: Call, connections: list[Any] | None = None
+) -> AsyncIterator[Any]:
     """Pass on the chunks of one request, end its call when they end or are given up, and release its connections."""
-    counting = _count_async(chunks, call, [] if connections is None else connections)
-    weakref.finalize(counting, call.end, "abandoned", from_finalizer=True)  # one that is never started
-    return counting
-
-
-async def _count_async(chunks: AsyncIterator[Any], call: Call, connections: list[Any]) -> AsyncIterator[Any]:
     try:
         async for chunk in chunks:
             call.feed(chunk)
@@ -414,9 +419,10 @@ async def _count_async(chunks: AsyncIterator[Any], call: Call, connections: list
         else:
             call.end(outcome_of(error), error)
         with contextlib.suppress(Exception):
-            await _release(connections)
+            await _release(connections or [])
         raise
     call.end("completed")
+    await call.written()
 
 
 def answered(target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:

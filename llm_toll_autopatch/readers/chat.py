@@ -47,6 +47,8 @@ class ChatCompletions(Reader):
         # What is not given is None, or one of the SDK's sentinels, which are false.
         if not request.get("stream") or not (always or (endpoint or "").endswith(OWN_HOSTS)):
             return None
+        if get(request.get("extra_headers"), "X-Stainless-Raw-Response") == "stream":
+            return None  # `with_streaming_response`: the bytes are the user's, nothing in them could be hidden
         extra = request.get("extra_body")
         in_extra = isinstance(extra, Mapping) and "stream_options" in extra  # which overrides the argument
         options = get(extra if in_extra else request, "stream_options") or {}

@@ -62,6 +62,8 @@ class Responses(Reader):
         self.service_tier = text(response, "service_tier") or self.service_tier
         if (usage := get(response, "usage")) is not None:
             self._usage = usage
+        self.lasts = get(response, "background") is True
+        self.unfinished = self.lasts and text(response, "status") in ("queued", "in_progress")
 
     def usage(self, *, ended: bool) -> Reading | None:
         """Return the response's `ResponseUsage`, with the web searches that are billed beside it."""
