@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from llm_toll_autopatch.estimate import Measure
     from llm_toll_autopatch.records import Usage
 
 __all__ = ["Reader", "Reading"]
@@ -22,12 +23,15 @@ class Reading:
         final: Whether these are the provider's last word on this request.
         has_input: Whether an input figure was among them.
         has_output: Whether an output figure was among them.
+        elsewhere: What other models did for the same request, with their names: billed at their rates, and not in
+            `usage`.
     """
 
     usage: Usage
     final: bool
     has_input: bool = True
     has_output: bool = True
+    elsewhere: tuple[tuple[str, Usage], ...] = ()
 
 
 class Reader:
@@ -43,11 +47,17 @@ class Reader:
         response_id: The provider's id of the response.
         input_chars: Characters of text in the request, for an estimate.
         output_chars: Characters that the model wrote: text, reasoning, refusals, names and arguments of tool calls.
+        measure: What counts a text's characters: `len`, or the user's estimator in its place (see `estimate`). What
+            runs for every chunk calls `len` itself, which costs less.
+        asks_for_usage: Whether it asked, in the user's place, for usage to be reported.
     """
 
     operation: ClassVar[str]
 
-    __slots__ = ("input_chars", "model", "output_chars", "response_id", "response_model", "service_tier")
+    __slots__ = (
+        "asks_for_usage", "input_chars", "measure", "model", "output_chars", "response_id", "response_model",
+        "service_tier",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.model = ""
@@ -56,6 +66,8 @@ class Reader:
         self.response_id: str | None = None
         self.input_chars = 0
         self.output_chars = 0
+        self.measure: Measure = len
+        self.asks_for_usage = False
 
     def begin(self, request: Mapping[str, Any]) -> None:
         """Take the keyword arguments of the call, before it is sent. They are not to be changed or kept."""
