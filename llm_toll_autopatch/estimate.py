@@ -20,9 +20,9 @@ Measure = Callable[[str], int]
 # Values under these keys are data, identifiers or switches, not text that becomes tokens at about four characters each.
 _NOT_TEXT = frozenset(
     {
-        "b64_json", "cache_control", "data", "encrypted_content", "file_data", "file_id", "file_uri", "id", "image_url",
-        "inline_data", "mime_type", "media_type", "role", "signature", "thought_signature", "tool_call_id",
-        "tool_use_id", "type", "uri", "url",
+        "b64_json", "cache_control", "data", "encrypted_content", "fileUri", "file_data", "file_id", "file_uri", "id",
+        "image_url", "inlineData", "inline_data", "media_type", "mimeType", "mime_type", "role", "signature",
+        "thoughtSignature", "thought_signature", "tool_call_id", "tool_use_id", "type", "uri", "url",
     }
 )  # fmt: skip
 
