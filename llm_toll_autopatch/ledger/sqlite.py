@@ -124,6 +124,19 @@ class SQLiteLedger:
             if self._exiting:
                 self._drop()
 
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the file for writing: all that is done on the connection is committed together, or nothing.
+
+        Raises:
+            SinkUnavailableError: The file is busy for longer than the bound.
+            LedgerError: The file is not a ledger, or one of a newer version.
+        """
+        with self._held():
+            connection = self._opened()
+            with _all_or_nothing(connection):
+                yield connection
+
     def flush(self) -> None:
         """Do nothing: what was emitted is committed."""
 
@@ -194,8 +207,7 @@ class SQLiteLedger:
             self._migrate(connection)
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with _all_or_nothing(connection):
             version = _version(connection, self.path)  # again: another process may have been quicker
             for statements in MIGRATIONS[version:]:
                 for statement in statements:
@@ -203,11 +215,6 @@ class SQLiteLedger:
                     connection.execute(statement.rstrip() + _STRICT if is_table else statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
 
     def _drop(self) -> None:
         if self._closer is not None:
@@ -294,6 +301,18 @@ class SQLiteLedger:
                     yield from connection.execute(query, values)
         except sqlite3.Error as error:
             raise LedgerError(f"the ledger at {self.path} cannot be read: {error}") from error
+
+
+@contextmanager
+def _all_or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _sum(column: str) -> str:
