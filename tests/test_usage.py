@@ -36,7 +36,7 @@ from llm_toll_autopatch.settings import Settings
 pytestmark = pytest.mark.filterwarnings("ignore::llm_toll_autopatch.TokenEstimateWarning")
 
 FLAG = {"contradictory": 1}
-PRICES = {
+PRICES: dict[str, dict[str, Any]] = {
     "*": {
         "input": 1,
         "output": 10,
