@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anthropic._models import construct_type as construct_anthropic
 from google.genai import types as google
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai._models import construct_type as construct_openai
 from sources import ASYNC, GPT, PROMPT, SYNC, Source, async_clients_of, clients_of
 from test_include_usage import OPENAI, client_at
-from test_usage import chat, chunk, construct_anthropic, construct_openai, message, response
+from test_usage import chat, chunk, message, response
 
 from llm_toll_autopatch import MemorySink, TokenEstimateWarning, Usage, flush, patch_all, patched
 from llm_toll_autopatch.estimate import text_chars, tokens
@@ -105,7 +107,7 @@ def finished(reader: Reader, answer: Any = None, chunks: Any = ()) -> int:
 def test_chat_output_is_all_that_the_model_wrote() -> None:
     """Text, reasoning, refusals, transcripts, names and arguments of tool calls, of all choices, plain and in deltas."""
     call = {"index": 0, "id": DATA, "type": "function", "function": {"name": "ab", "arguments": "{cd}"}}
-    said = [
+    said: list[tuple[dict[str, Any], int]] = [
         ({"content": "x" * 5}, 5),
         ({"content": "x" * 5, "reasoning_content": "r" * 7}, 12),
         ({"content": None, "reasoning": "r" * 7, "reasoning_details": [{"text": "r" * 7}]}, 7),
@@ -172,9 +174,9 @@ def test_an_estimator_counts_instead(source: Source, sim: Simulator) -> None:
         texts.append(text)
         return 3
 
-    with patched(estimator=words, prices=PRICES) as sink, clients_of(sim) as clients:
-        with contextlib.suppress(AttributeError):  # Anthropic's helper cannot do without usage
-            list(source.open(clients, source.model + "+no-usage"))
+    suppress = contextlib.suppress(AttributeError)  # Anthropic's helper cannot do without usage
+    with patched(estimator=words, prices=PRICES) as sink, clients_of(sim) as clients, suppress:
+        list(source.open(clients, source.model + "+no-usage"))
     assert isinstance(sink, MemorySink)
     (record,) = sink.records
     assert texts[0] == PROMPT

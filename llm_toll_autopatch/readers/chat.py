@@ -60,9 +60,10 @@ class ChatCompletions(Reader):
             if delta is not None:
                 written = delta.__dict__
                 content = written.get("content")
-                if type(content) is str:
+                plain = type(content) is str and content
+                if plain:
                     self.output_chars += len(content) if self.measure is len else self.measure(content)
-                if not content or written.get("tool_calls") or getattr(delta, "__pydantic_extra__", None):
+                if not plain or written.get("tool_calls") or getattr(delta, "__pydantic_extra__", None):
                     self._wrote_besides(delta)
             if said.get("finish_reason") is not None:
                 self._unfinished -= 1
