@@ -38,6 +38,8 @@ def measure_of(estimator: Estimator | str) -> Measure:
 
 def _guarded(estimator: Estimator) -> Measure:
     def measure(text: str) -> int:
+        if not text:
+            return 0
         try:
             return CHARS_PER_TOKEN * _counted(estimator(text))
         except Exception as error:
