@@ -20,8 +20,15 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+# Talks to the simulator, whatever keys are in the environment: it costs nothing. To talk to the real services, with your
+# own keys: .venv/bin/python examples/chat.py
+demo: export LLM_TOLL_AUTOPATCH_SINK = sqlite:///demo-ledger.db
 demo: $(VENV)/.installed
-	@$(BIN)/autotoll demo
+	@rm -f demo-ledger.db*
+	@$(BIN)/python -m llm_toll_autopatch.simulator -- $(BIN)/python examples/chat.py
+	@echo "What that would have cost, as \`autotoll report\` tells it:"
+	@echo
+	@$(BIN)/autotoll report
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest

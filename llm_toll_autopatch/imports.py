@@ -9,8 +9,7 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from importlib.abc import Loader, MetaPathFinder
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -46,7 +45,8 @@ def forget() -> None:
         sys.meta_path.remove(_FINDER)
 
 
-class _Finder(MetaPathFinder):
+# Neither class derives from `importlib.abc`'s: importing that takes longer than all the rest here.
+class _Finder:
     """Finds nothing itself: it lets the others find a module, and puts a loader around theirs that runs the hooks."""
 
     def find_spec(
@@ -61,18 +61,19 @@ class _Finder(MetaPathFinder):
         finally:
             _finding.name = None
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)
+            spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
         return spec
 
 
-class _Loader(Loader):
+class _Loader:
     """Stands in for a module's loader until the module's body runs."""
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Any) -> None:
         self._loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         # The body, and whoever asks later, sees the loader that the module would have had.

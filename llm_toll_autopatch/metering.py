@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-import sys
 import time
-import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch import estimate, reporting
+from llm_toll_autopatch import estimate, reporting, user_warnings
 from llm_toll_autopatch.estimate import TokenEstimateWarning
-from llm_toll_autopatch.failures import LOGGER, failures
-from llm_toll_autopatch.ledger.money import from_nano_usd
+from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.records import CallRecord, Outcome, Usage, UsageSource, new_id
-from llm_toll_autopatch.sdks import SDKS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llm_toll_autopatch.readers.reader import Reader
+    from llm_toll_autopatch.reporting import Delivery
     from llm_toll_autopatch.settings import Settings
 
 __all__ = ["Call", "outcome_of"]
 
+_NANO = Decimal(1_000_000_000)
+_EXACT = Context(prec=40)  # the program's own may round to three digits
+
 Elsewhere = tuple[tuple[str, Usage], ...]
 """Models that took part in a request beside the one that was called, with what each used."""
-
-_NOT_USER_CODE = (__package__, "threading", *(sdk.package for sdk in SDKS.values()))
 
 
 def outcome_of(error: BaseException) -> Outcome:
     """Return how a call ended that `error` ended: an `Exception` is an error, anything above it an interruption."""
     return "error" if isinstance(error, Exception) else "cancelled"
-
-
-def _depth_of_user_code() -> int:
-    """Return the `stacklevel` with which the caller's `warnings.warn` points at the user's line, if there is one."""
-    depth, frame = 0, sys._getframe(1)
-    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(_NOT_USER_CODE):
-        depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
-    return depth + 1
 
 
 class Call:
@@ -54,12 +46,13 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_began", "_reader", "_token", "chunks", "duration_s", "endpoint", "error_type",
-        "first_chunk_s", "id", "method", "outcome", "provider", "settings", "started_at", "stream",
+        "__weakref__", "_began", "_feed", "_reader", "_token", "chunks", "duration_s", "endpoint", "error_type",
+        "first_chunk_s", "id", "method", "outcome", "provider", "settings", "started_at", "stream", "waiting",
     )  # fmt: skip
 
     def __init__(self, reader: Reader, settings: Settings, *, provider: str, method: str, endpoint: str | None) -> None:
         self._reader = reader
+        self._feed = reader.feed
         self.settings = settings
         self.provider = provider
         self.method = method
@@ -71,6 +64,7 @@ class Call:
         self.outcome: Outcome = "abandoned"
         self.error_type: str | None = None
         self.duration_s = 0.0
+        self.waiting: Sequence[Delivery] = ()
         # Ending takes this token; `list.pop` is atomic. A lock is not an option: finalizers end calls too, at any
         # moment, also inside whatever the lock would protect.
         self._token = [None]
@@ -91,7 +85,7 @@ class Call:
     def feed(self, chunk: Any) -> bool:
         """Take one chunk of the stream; return True when the user must not see it. Never raises."""
         try:
-            if self._reader.feed(chunk):
+            if self._feed(chunk):
                 return True
         except Exception as error:
             failures.note(f"reading a chunk of {self.method}", error)
@@ -129,6 +123,11 @@ class Call:
         except Exception as failure:
             failures.note(f"recording {self.method}", failure)
         return True
+
+    async def written(self) -> None:
+        """Wait until the record is written where that did not work at once, within a bound; for code that can await."""
+        if self.waiting:
+            await reporting.written(self)
 
     def disown(self) -> None:
         """Drop the call without a record: after a fork the parent is the one that reports it."""
@@ -201,7 +200,7 @@ class Call:
         reader = self._reader
         parts = [self._nano(usage, reader.model, reader.response_model)]
         parts += [self._nano(more, model, model) for model, more in elsewhere]
-        return None if None in parts else from_nano_usd(sum(part for part in parts if part is not None))
+        return None if None in parts else _EXACT.divide(sum(part for part in parts if part is not None), _NANO)
 
     def _nano(self, usage: Usage, model: str, response_model: str | None) -> int | None:
         return self.settings.prices.cost(
@@ -220,8 +219,4 @@ class Call:
             f"{record.method} ({record.model}, {record.outcome}): the record holds an estimate of "
             f"{record.usage.input_tokens} input and {record.usage.output_tokens} output tokens"
         )
-        try:
-            warnings.warn(message, TokenEstimateWarning, stacklevel=_depth_of_user_code())
-        except TokenEstimateWarning:
-            # Warnings are errors here, and the user's loop is not ours to break.
-            LOGGER.warning(message)
+        user_warnings.warn(message, TokenEstimateWarning)

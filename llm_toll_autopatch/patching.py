@@ -111,7 +111,7 @@ def patched(**options: Unpack[Options]) -> Iterator[Sink]:
 
         options["sink"] = MemorySink()
     chosen = Settings.resolve(**options)
-    before = settings.active()
+    before = settings.in_force()
     _put_in_force(chosen)
     try:
         yield chosen.sink
@@ -121,7 +121,7 @@ def patched(**options: Unpack[Options]) -> Iterator[Sink]:
 
 def status() -> Status:
     """Return what is installed, patched, missing and failing."""
-    active = settings.active()
+    active = settings.in_force()
     with _lock:
         providers = {name: _provider_status(name) for name in (SDKS if active is None else active.providers)}
     return Status(
@@ -145,7 +145,7 @@ def flush(timeout: float | None = None) -> None:
     Args:
         timeout: Seconds to wait at most; None waits as long as it takes.
     """
-    active = settings.active()
+    active = settings.in_force()
     reporting.flush(None if active is None else active.sink, timeout)
 
 
@@ -200,7 +200,9 @@ def _remove(name: str) -> None:
 
 
 def _enabled(name: str) -> bool:
-    active = settings.active()
+    # Scopes do not matter here: a stream may be read in another context than the one in which it was opened, and the
+    # wrappers know which of the two counts.
+    active = settings.in_force()
     return active is not None and name in active.providers
 
 

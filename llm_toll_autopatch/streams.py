@@ -44,6 +44,10 @@ class Meter(Protocol):
         """Take the end; return False when it had ended already."""
         ...
 
+    async def written(self) -> None:
+        """Wait until what is reported is written, within a bound."""
+        ...
+
 
 class Lifecycle:
     """A meter for what stands above metered streams: it sees how the user ends it, the counting is done below.
@@ -65,6 +69,11 @@ class Lifecycle:
         """End the calls below that are still open; return False when none was."""
         ended = [call.end(outcome, error, from_finalizer=from_finalizer) for call in self.calls]
         return any(ended)
+
+    async def written(self) -> None:
+        """Wait until the records of the calls below are written, within a bound."""
+        for call in self.calls:
+            await call.written()
 
 
 class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
@@ -221,6 +230,7 @@ class AsyncStreamProxy(_Proxy):
             return await self.__wrapped__.__aexit__(kind, error, traceback)
         finally:
             self._self_meter.end(_outcome_of_exit(error), error)
+            await self._self_meter.written()
 
     async def close(self) -> Any:
         """Close the stream."""
@@ -228,11 +238,14 @@ class AsyncStreamProxy(_Proxy):
             return await self._self_close()
         finally:
             self._self_meter.end("closed")
+            await self._self_meter.written()
 
     aclose = close
 
-    def _self_finish(self, outcome: Outcome, *, from_finalizer: bool = False) -> None:
-        if self._self_meter.end(outcome, from_finalizer=from_finalizer):
+    def _self_finish(
+        self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False
+    ) -> None:
+        if self._self_meter.end(outcome, error, from_finalizer=from_finalizer):
             _close_soon(self._self_close, self._self_loop)
 
     def __del__(self) -> None:
@@ -255,6 +268,7 @@ async def _pass_on(chunks: AsyncIterator[Any], meter: Meter, close: CloseAsync) 
             _close_soon(close, None)
         raise
     meter.end("completed")
+    await meter.written()
 
 
 class _AsyncLoop:
@@ -385,3 +399,5 @@ class AsyncManagerProxy(_ManagerProxy):
             return await self.__wrapped__.__aexit__(kind, error, traceback)
         finally:
             self._self_end(_outcome_of_exit(error), error)
+            if self._self_call is not None:
+                await self._self_call.written()

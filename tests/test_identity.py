@@ -42,7 +42,7 @@ VOLATILE = {
 
 def masked(text: str) -> str:
     """Text without what looks like an id, a signature or padding: these are random."""
-    return re.sub(r"(?=[\w+/=-]*\d)[\w+/=-]{10,}", "*", text)
+    return re.sub(r"[\w+/=-]{16,}|(?=[\w+/=-]*\d)[\w+/=-]{10,}", "*", text)
 
 
 def dumped(value: Any) -> Any:

@@ -15,7 +15,7 @@ from test_cli import NOON, Shell, autotoll, ledger, record, write
 from llm_toll_autopatch.ledger import LedgerError, SQLiteLedger
 from llm_toll_autopatch.ledger.repricing import Repricing, reprice
 from llm_toll_autopatch.ledger.schema import MIGRATIONS
-from llm_toll_autopatch.pricing import Prices
+from llm_toll_autopatch.pricing.prices import Prices
 from llm_toll_autopatch.records import Usage
 from llm_toll_autopatch.sinks import SinkUnavailableError
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from llm_toll_autopatch.pricing import Prices
+    from llm_toll_autopatch.pricing.prices import Prices
 
 __all__ = ["Calls", "add_calls", "add_prices", "calls", "prices"]
 
@@ -71,7 +71,7 @@ def add_prices(parser: argparse.ArgumentParser) -> None:
 
 def prices(arguments: argparse.Namespace) -> Prices:
     """Return the prices, with those of `--prices` first; end the program if these make no sense."""
-    from llm_toll_autopatch.pricing import Prices
+    from llm_toll_autopatch.pricing.prices import Prices
 
     try:
         overrides: Any = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llm_toll_autopatch.cli import chosen
 from llm_toll_autopatch.cli.table import Styles, aligned, printable
-from llm_toll_autopatch.rates import KINDS
+from llm_toll_autopatch.pricing.rates import KINDS
 from llm_toll_autopatch.sdks import SDKS
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from decimal import Decimal
 
-    from llm_toll_autopatch.pricing import PriceExplanation
+    from llm_toll_autopatch.pricing.prices import PriceExplanation
 
 __all__ = ["configure", "run"]
 

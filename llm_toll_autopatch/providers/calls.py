@@ -109,7 +109,9 @@ def _async_request(target: Target, caller: Callable[[Any], Caller], hand_out: Ca
         except BaseException as error:
             failed(call, error)
             raise
-        return hand_out(call, answer)
+        answer = hand_out(call, answer)
+        await call.written()
+        return answer
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         # What is configured counts when the method is called, not when its coroutine is awaited. Nothing else happens

@@ -16,14 +16,14 @@ from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers,
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import Usage
 
-__all__ = ["GenerateContent"]
+__all__ = ["GenerateContent", "GenerateContentBatch", "modalities", "usage_of"]
 
 
 class GenerateContent(Reader):
     """`models.generate_content` and its stream."""
 
     operation = "generate_content"
-    __slots__ = ("_finished", "_queries", "_usage", "_usage_is_final")
+    __slots__ = ("_finished", "_queries", "_tier_is_due", "_usage", "_usage_is_final")
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,6 +31,7 @@ class GenerateContent(Reader):
         self._usage_is_final = False
         self._finished = False
         self._queries = 0
+        self._tier_is_due = True
 
     def begin(self, request: Mapping[str, Any]) -> None:
         """Count the text of the contents, the system instruction and the tools."""
@@ -69,21 +70,24 @@ class GenerateContent(Reader):
             self.response_model = version
         if (response_id := chunk.response_id) is not None:
             self.response_id = response_id
+        if self._tier_is_due:
+            self._tier_is_due = False
+            self.service_tier = _tier_in_headers(chunk) or self.service_tier
 
     def finish(self, response: Any) -> None:
-        """Take the whole `GenerateContentResponse`."""
+        """Take the whole `GenerateContentResponse`; one that the user wanted unparsed has a body in its place."""
+        body = None if response.candidates else text(get(response, "sdk_http_response"), "body")
         self.feed(response)
-        body = get(get(response, "sdk_http_response"), "body")
-        if self._usage is None and not response.candidates and isinstance(body, str) and body:
-            self._finish_body(json.loads(body))
+        if body is not None:
+            self._read_json(json.loads(body))
 
-    def _finish_body(self, body: Any) -> None:
+    def _read_json(self, response: Any) -> None:
         """Take the response's JSON, which is all that there is under `should_return_http_response`."""
-        self._usage = _snake_cased(get(body, "usageMetadata"))
+        self._usage = _snake_cased(get(response, "usageMetadata"))
         self.service_tier = _name(get(self._usage, "service_tier")) or self.service_tier
-        self.response_model = text(body, "modelVersion") or self.response_model
-        self.response_id = text(body, "responseId") or self.response_id
-        candidates = get(body, "candidates")
+        self.response_model = text(response, "modelVersion") or self.response_model
+        self.response_id = text(response, "responseId") or self.response_id
+        candidates = get(response, "candidates")
         for candidate in candidates if isinstance(candidates, list) else ():
             self.output_chars += text_chars(get(get(candidate, "content"), "parts"), self.measure)
             self._grounded(get(get(candidate, "groundingMetadata"), "webSearchQueries"))
@@ -93,49 +97,10 @@ class GenerateContent(Reader):
             self._queries = max(self._queries, len(queries))
 
     def usage(self, *, ended: bool) -> Reading | None:
-        """Return the running total that came last: what is cached is in the prompt, thoughts and tools come on top."""
-        raw = as_mapping(self._usage)
-        prompt, candidates = count(raw, "prompt_token_count"), count(raw, "candidates_token_count")
-        thoughts, tools = count(raw, "thoughts_token_count"), count(raw, "tool_use_prompt_token_count") or 0
-        if prompt is None and candidates is None and thoughts is None and not self._queries:
-            return None
-        self.service_tier = _name(raw.get("traffic_type")) or self.service_tier
-        total = count(raw, "total_token_count")
-        if total:  # what is 0 may be left out, and what is left out follows from the total
-            rest = total - (prompt or 0) - (candidates or 0) - (thoughts or 0) - tools
-            if prompt is None and rest >= 0:
-                prompt, rest = rest, 0
-            elif candidates is None and rest >= 0:
-                candidates, rest = rest, 0
-        else:
-            rest = 0
-        given = _modalities(raw, "prompt_tokens_details", "tool_use_prompt_tokens_details")
-        written = _modalities(raw, "candidates_tokens_details")
-        cached = _modalities(raw, "cache_tokens_details")
-        usage = Usage(
-            input_tokens=(prompt or 0) + tools,
-            output_tokens=(candidates or 0) + (thoughts or 0),
-            cache_read_tokens=count(raw, "cached_content_token_count") or 0,
-            reasoning_tokens=thoughts or 0,
-            tool_use_input_tokens=tools,
-            input_audio_tokens=given.pop("audio", 0),
-            input_image_tokens=given.pop("image", 0),
-            output_audio_tokens=written.pop("audio", 0),
-            output_image_tokens=written.pop("image", 0),
-            web_searches=self._searches(),
-            details={
-                **leftovers(raw, _USAGE),
-                **{f"input_{kind}_tokens": number for kind, number in given.items()},
-                **{f"output_{kind}_tokens": number for kind, number in written.items()},
-                **{f"cache_read_{kind}_tokens": number for kind, number in cached.items()},
-            },
-        )
-        return Reading(
-            checked(usage, contradictory=rest != 0),
-            ended or self._usage_is_final,
-            has_input=prompt is not None,
-            has_output=candidates is not None or thoughts is not None,
-        )
+        """Return the running total that came last."""
+        self.service_tier = _name(get(self._usage, "traffic_type")) or self.service_tier
+        final = ended or self._usage_is_final
+        return usage_of(self._usage, "candidates", final=final, web_searches=self._searches())
 
     def _searches(self) -> int:
         """Return the searches as they are billed: each query since Gemini 3, each grounded prompt before."""
@@ -145,10 +110,84 @@ class GenerateContent(Reader):
 
 
 _BILLS_QUERIES = 3
+
+
+class GenerateContentBatch(GenerateContent):
+    """One response in the results of a batch job."""
+
+    operation = "batch"
+    __slots__ = ()
+
+    def finish(self, response: Any) -> None:
+        """Take the `GenerateContentResponse`; nothing but the job says that it is billed as a batch."""
+        super().finish(response)
+        self.service_tier = "batch"
+
+    def usage(self, *, ended: bool) -> Reading | None:
+        """Return the only total."""
+        return usage_of(self._usage, "candidates", final=ended, web_searches=self._searches())
+
+
+def usage_of(metadata: Any, written: str, *, final: bool, web_searches: int = 0) -> Reading | None:
+    """Return what a usage metadata says: what is cached is in the prompt, thoughts and tools come on top.
+
+    Args:
+        metadata: The SDK's model, or a mapping with its field names.
+        written: What the output is called: `candidates`, or `response` in live sessions.
+        final: Whether these are the last figures.
+        web_searches: What has been searched, which the metadata does not say.
+    """
+    raw = as_mapping(metadata)
+    prompt, output = count(raw, "prompt_token_count"), count(raw, f"{written}_token_count")
+    thoughts, tools = count(raw, "thoughts_token_count"), count(raw, "tool_use_prompt_token_count") or 0
+    if prompt is None and output is None and thoughts is None and not web_searches:
+        return None
+    total = count(raw, "total_token_count")
+    rest = 0
+    if total:  # what is 0 may be left out, and what is left out follows from the total
+        rest = total - (prompt or 0) - (output or 0) - (thoughts or 0) - tools
+        if prompt is None and rest >= 0:
+            prompt, rest = rest, 0
+        elif output is None and rest >= 0:
+            output, rest = rest, 0
+    given = modalities(raw, "prompt_tokens_details", "tool_use_prompt_tokens_details")
+    drawn = modalities(raw, f"{written}_tokens_details")
+    usage = Usage(
+        input_tokens=(prompt or 0) + tools,
+        output_tokens=(output or 0) + (thoughts or 0),
+        cache_read_tokens=count(raw, "cached_content_token_count") or 0,
+        reasoning_tokens=thoughts or 0,
+        tool_use_input_tokens=tools,
+        input_audio_tokens=given.pop("audio", 0),
+        input_image_tokens=given.pop("image", 0),
+        output_audio_tokens=drawn.pop("audio", 0),
+        output_image_tokens=drawn.pop("image", 0),
+        web_searches=web_searches,
+        details={
+            **leftovers(raw, _USAGE),
+            **{f"input_{kind}_tokens": number for kind, number in given.items()},
+            **{f"output_{kind}_tokens": number for kind, number in drawn.items()},
+            **{f"cache_read_{kind}_tokens": number for kind, number in modalities(raw, "cache_tokens_details").items()},
+        },
+    )
+    return Reading(
+        checked(usage, contradictory=rest != 0),
+        final,
+        has_input=prompt is not None,
+        has_output=output is not None or thoughts is not None,
+    )
+
+
+def _tier_in_headers(response: Any) -> str | None:
+    """Return the tier that the Gemini API served, see https://ai.google.dev/gemini-api/docs/priority-inference."""
+    headers = as_mapping(get(get(response, "sdk_http_response"), "headers"))
+    return next((str(headers[name]) for name in headers if name.lower() == "x-gemini-service-tier"), None)
+
+
 _USAGE = frozenset(
     {
-        "cached_content_token_count", "candidates_token_count", "prompt_token_count", "thoughts_token_count",
-        "tool_use_prompt_token_count", "total_token_count",
+        "cached_content_token_count", "candidates_token_count", "prompt_token_count", "response_token_count",
+        "thoughts_token_count", "tool_use_prompt_token_count", "total_token_count",
     }
 )  # fmt: skip
 
@@ -159,14 +198,15 @@ def _name(value: Any) -> str | None:
     return name.lower() if isinstance(name, str) and name else None
 
 
-def _modalities(usage: Any, *names: str) -> dict[str, int]:
-    """Return the tokens of each modality but text in lists of `ModalityTokenCount`."""
+def modalities(usage: Any, *names: str) -> dict[str, int]:
+    """Return the tokens of each modality but text, lower-case, in lists of `ModalityTokenCount`."""
     found: dict[str, int] = {}
     for name in names:
         entries = get(usage, name)
         for entry in entries if isinstance(entries, list | tuple) else ():
             kind = _name(get(entry, "modality"))
-            if kind not in (None, "text", "modality_unspecified") and (number := count(entry, "token_count")):
+            number = count(entry, "token_count", "tokenCount")
+            if number and kind is not None and kind not in ("text", "modality_unspecified"):
                 found[kind] = found.get(kind, 0) + number
     return found
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.simulator import anthropic, google, openai, responses
+from llm_toll_autopatch.simulator import anthropic, google, google_media, openai, responses
 from llm_toll_autopatch.simulator.answer import Answer, Call
 from llm_toll_autopatch.simulator.scenario import Scenario
 
@@ -28,11 +28,14 @@ class Route:
     pattern: re.Pattern[str]
     handle: Callable[[Call], Answer]
     error: Callable[[int, str], Answer]
+    method: str = "POST"
 
 
-def _route(pattern: str, handle: Callable[[Call], Answer], error: Callable[[int, str], Answer]) -> Route:
+def _route(
+    pattern: str, handle: Callable[[Call], Answer], error: Callable[[int, str], Answer], method: str = "POST"
+) -> Route:
     # Compatible services put the same endpoints below a prefix of their own.
-    return Route(re.compile(rf"/(?:.*?/)??{pattern}"), handle, error)
+    return Route(re.compile(rf"/(?:.*?/)??{pattern}"), handle, error, method)
 
 
 _GEMINI = r"(?:publishers/(?P<publisher>[^/]+)/)?(?:models|tunedModels)/(?P<model>[^/]+)"
@@ -45,6 +48,11 @@ ROUTES = (
     _route(rf"{_GEMINI}:generateContent", google.generate_content, google.error),
     _route(rf"{_GEMINI}:streamGenerateContent", google.stream_generate_content, google.error),
     _route(rf"{_GEMINI}:countTokens", google.count_tokens, google.error),
+    _route(rf"{_GEMINI}:embedContent", google_media.embed, google.error),
+    _route(rf"{_GEMINI}:batchEmbedContents", google_media.batch_embed, google.error),
+    _route(rf"{_GEMINI}:predict", google_media.predict, google.error),
+    _route(rf"{_GEMINI}:predictLongRunning", google_media.predict_long_running, google.error),
+    _route(r"batches/(?P<model>[^/]+)", google_media.batch_job, google.error, "GET"),
 )
 
 
@@ -58,9 +66,9 @@ def answer(request: ReceivedRequest) -> Answer:
 
 
 def _answer(route: Route, params: Mapping[str, Any], request: ReceivedRequest) -> Answer:
-    if request.method != "POST":
-        return route.error(405, f"{request.path} wants POST, not {request.method}.")
-    body = request.body
+    if request.method != route.method:
+        return route.error(405, f"{request.path} wants {route.method}, not {request.method}.")
+    body = request.body if route.method == "POST" else {}
     if not isinstance(body, dict):
         return route.error(400, "The request's body is not a JSON object.")
     model = params.get("model") or body.get("model")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.records import Usage
 
-__all__ = ["KINDS", "Kind", "Rates", "Tariff", "Unpriced"]
+__all__ = ["KINDS", "Kind", "Rates", "Tariff", "Unpriced", "cached_parts"]
 
 
 class Unpriced(LookupError):  # noqa: N818 - an answer, not an error
@@ -61,6 +61,20 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     }
 )
 """Every kind that `Rates` knows, with what a price of it is for."""
+
+
+def cached_parts(usage: Usage) -> tuple[int, int]:
+    """Return how many of the audio and image tokens of the input were read from a cache.
+
+    `usage.details` says it (`cache_read_audio_tokens`, `cache_read_image_tokens`), or the figures leave no room. Else
+    it is 0: a cached prefix is mostly text.
+    """
+    read, audio, image = usage.cache_read_tokens, usage.input_audio_tokens, usage.input_image_tokens
+    plain = max(0, usage.input_tokens - read - usage.cache_write_tokens)
+    read_audio = min(max(usage.details.get("cache_read_audio_tokens", 0), audio - plain), audio, read)
+    plain = max(0, plain - audio + read_audio)
+    read_image = min(max(usage.details.get("cache_read_image_tokens", 0), image - plain), image, read - read_audio)
+    return read_audio, read_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,30 +144,20 @@ class Rates:
         return nano + (2 * rest > self.scale or (2 * rest == self.scale and nano % 2 == 1))
 
     def _input(self, usage: Usage) -> int:
-        read, write = usage.cache_read_tokens, usage.cache_write_tokens
+        read, short, long = usage.cache_read_tokens, usage.cache_write_5m_tokens, usage.cache_write_1h_tokens
+        write = max(usage.cache_write_tokens, short + long)
         plain = usage.input_tokens - read - write
         total = 0
         if write:
-            short, long = usage.cache_write_5m_tokens, usage.cache_write_1h_tokens
             total += short * self.cache_write_5m + long * self.cache_write_1h
-            total += max(0, write - short - long) * self.cache_write
+            total += (write - short - long) * self.cache_write
         audio, image = usage.input_audio_tokens, usage.input_image_tokens
         if audio or image:
-            details = usage.details
-            # How much of the cached part is audio is often not reported. A cached prefix is mostly text: what fits
-            # among the tokens that were not cached is taken to be there.
-            read_audio = max(
-                min(details.get("cache_read_audio_tokens", 0), audio, read), min(audio - max(plain, 0), read)
-            )
+            read_audio, read_image = cached_parts(usage)
             audio -= read_audio
-            plain -= audio
-            read -= read_audio
-            read_image = max(
-                min(details.get("cache_read_image_tokens", 0), image, read), min(image - max(plain, 0), read)
-            )
             image -= read_image
-            plain -= image
-            read -= read_image
+            read -= read_audio + read_image
+            plain -= audio + image
             total += read_audio * self.cache_read_audio + read_image * self.cache_read_image
             total += audio * self.input_audio + image * self.input_image
         total += read * self.cache_read

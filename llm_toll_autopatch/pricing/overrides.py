@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from typing import Any
 
-from llm_toll_autopatch.rates import KINDS, Rates
+from llm_toll_autopatch.pricing.rates import KINDS, Rates
 
 __all__ = ["Overrides"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llm_toll_autopatch.rates import Unpriced
+from llm_toll_autopatch.pricing.rates import Unpriced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,20 +58,19 @@ def locate(providers: list[Any], *, provider: str, host: str | None, asked: str,
         Unpriced: There is none; the message says of what.
     """
     if host is None or _is_loopback(host):
-        sellers = [_by_id(providers, _PLATFORMS.get(provider, provider))]
+        sellers = _by_label(providers, _PLATFORMS.get(provider, provider))
     else:
         sellers = list(_by_host(providers, host))
         if not sellers and provider in _PLATFORMS:
-            sellers = [_by_id(providers, _PLATFORMS[provider])]
-    known = [seller for seller in sellers if seller is not None]
-    if not known:
+            sellers = _by_label(providers, _PLATFORMS[provider])
+    if not sellers:
         raise Unpriced(f"the host {host}" if host else f"the provider {provider}")
-    for seller in known:
+    for seller in sellers:
         for name in _billed_names(seller.id, asked, served):
             for spelling in names_of(name, seller.id):
                 if (source := _find(providers, seller, spelling)) is not None:
                     return source
-    raise Unpriced(f"this model at {known[0].name}")
+    raise Unpriced(f"this model at {sellers[0].name}")
 
 
 def clean(endpoint: str | None) -> str | None:
@@ -128,10 +127,16 @@ def _by_id(providers: list[Any], provider_id: str) -> Any | None:
     return next((one for one in providers if one.id == provider_id), None)
 
 
+def _by_label(providers: list[Any], label: str) -> list[Any]:
+    """Return the provider, and those that share its host: OpenAI's decisions are priced apart."""
+    chosen = _by_id(providers, label)
+    return [] if chosen is None else [one for one in providers if one.api_pattern == chosen.api_pattern]
+
+
 def _by_host(providers: list[Any], host: str) -> Iterator[Any]:
     for provider_id, pattern in _ALIASES:
         if pattern.fullmatch(host):
-            yield _by_id(providers, provider_id)
+            yield from _by_label(providers, provider_id)
             return
     urls = [f"https://{host}{path}" for path in _PATHS]
     for one in providers:

@@ -11,6 +11,7 @@ What 0.2.3 knows, and what follows from it here:
 - Long prompts: the rate of the highest step that the prompt exceeds holds for all tokens.
 - Prices change by UTC date (`StartDateConstraint`) and by time of day (DeepSeek).
 - Web searches have a rate on most OpenAI, Anthropic and Google models; where there is none they are unknown, not free.
+- Surcharges for a region (Anthropic's `inference_geo`, regional endpoints of Vertex) are not in the data.
 - Speech is partly billed by the second or the character, documents by the page: `Usage.details` has to say how many.
 """
 
@@ -20,13 +21,13 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llm_toll_autopatch.rates import Rates, Tariff, Unpriced
+from llm_toll_autopatch.pricing.rates import Rates, Tariff, Unpriced, cached_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from llm_toll_autopatch.price_sources import Source
+    from llm_toll_autopatch.pricing.sources import Source
     from llm_toll_autopatch.records import Usage
 
 __all__ = ["Pricer", "Table", "context_of", "library_usage"]
@@ -73,6 +74,10 @@ _TIERS: Mapping[str, tuple[str, str] | None] = MappingProxyType(
     }
 )
 """Names of tiers, lower-case, with the library's context for them. The standard prices need none."""
+
+
+_FREE_IF_EMPTY = frozenset({"github-copilot", "google", "openai"})
+"""Providers in whose data a model without prices is one that is free of charge: OpenAI's moderation, Google's Gemma."""
 
 
 def context_of(service_tier: str | None, provider: str) -> Mapping[str, str] | None:
@@ -137,10 +142,12 @@ class Table:
         source, context = self.source, self._context
         active = (variant.constraint is None or variant.constraint.active(at) for variant in self._variants)
         if context and not (source.own and any(active)):
-            raise Unpriced(f"{'the tier ' + ' '.join(context.values())!r} of {source.model.id}")
+            raise Unpriced(f"the {' '.join(context.values())} tier of {source.model.id} at that time")
         listed = {key: price for key, price in vars(source.model.get_prices(at, context)).items() if price is not None}
         if not listed:
-            raise Unpriced(f"{source.model.id}, which has no price")
+            if not (source.provider.id in _FREE_IF_EMPTY or source.model.id.endswith(":free")):
+                raise Unpriced(f"{source.model.id}, which is known without a price")
+            listed = {"input_mtok": Decimal(0), "output_mtok": Decimal(0)}
         if listed.keys() <= _KINDS.keys():
             return _tariff(listed)
         return _LibraryPricer(source, context, at, listed)
@@ -238,8 +245,6 @@ _DETAIL_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "input_text_messages": ("input_text_messages",),
         "input_document_pages": ("input_document_pages",),
         "input_annotated_document_pages": ("input_annotated_document_pages",),
-        "cache_read_audio_tokens": ("cache_audio_read_tokens",),
-        "cache_read_image_tokens": ("cache_image_read_tokens",),
         "file_searches": ("storage_searches",),
         "input_video_tokens": ("input_video_tokens",),
         "output_video_tokens": ("output_video_tokens",),
@@ -254,6 +259,9 @@ def library_usage(usage: Usage) -> Any:
     from genai_prices import Usage as LibraryUsage
 
     counts = {key: value for ours, key in _USAGE_KEYS.items() if (value := getattr(usage, ours))}
+    if usage.cache_read_tokens:
+        # The library wants to be told, and takes no part of two wholes for granted.
+        counts["cache_audio_read_tokens"], counts["cache_image_read_tokens"] = cached_parts(usage)
     for name, value in usage.details.items():
         for key in _DETAIL_KEYS.get(name, ()):
             counts[key] = max(value, counts.get(key, 0))

@@ -13,36 +13,33 @@ Whose price holds for a call is decided in this order:
    is free only if you say so: `prices={"my-model": {"input": 0, "output": 0}}`.
 
 Elsewhere the model that the response names comes first, then the one that was asked for. A fine-tuned model (`ft:`)
-never gets the price of its base. What the library knows of tiers, caches and so on is told in `price_tables`.
+never gets the price of its base. What the library knows of tiers, caches and so on is told in `tables`.
 """
 
 from __future__ import annotations
 
 import itertools
-import sys
-import warnings
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llm_toll_autopatch.failures import LOGGER, failures
-from llm_toll_autopatch.price_overrides import Overrides
-from llm_toll_autopatch.price_sources import clean, locate, names_of
-from llm_toll_autopatch.price_tables import Table, context_of
-from llm_toll_autopatch.rates import Tariff, Unpriced
-from llm_toll_autopatch.sdks import SDKS
+from llm_toll_autopatch import user_warnings
+from llm_toll_autopatch.failures import failures
+from llm_toll_autopatch.pricing.overrides import Overrides
+from llm_toll_autopatch.pricing.rates import Tariff, Unpriced
+from llm_toll_autopatch.pricing.sources import clean, locate, names_of
+from llm_toll_autopatch.pricing.tables import Table, context_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from decimal import Decimal
 
-    from llm_toll_autopatch.price_tables import Pricer
+    from llm_toll_autopatch.pricing.tables import Pricer
     from llm_toll_autopatch.records import Usage
 
 __all__ = ["PriceExplanation", "Prices", "UnknownPriceWarning"]
 
-_NOT_USER_CODE = (__package__, "threading", *(sdk.package for sdk in SDKS.values()))
 _MOST = 2_048
 """Names of models come from servers and users: no cache of ours grows beyond this many of them."""
 
@@ -256,16 +253,4 @@ class Prices:
             f"no price is known for {gap}: calls of {name!r} cost None, which no total and no limit in USD counts; "
             f"give a price with prices={{{name!r}: {{'input': …, 'output': …}}}}, in USD per million tokens"
         )
-        try:
-            warnings.warn(message, UnknownPriceWarning, stacklevel=_depth_of_user_code())
-        except Exception:
-            # Warnings are errors here, and the user's call is not ours to break.
-            LOGGER.warning(message)
-
-
-def _depth_of_user_code() -> int:
-    """Return the `stacklevel` with which the caller's `warnings.warn` points at the user's line, if there is one."""
-    depth, frame = 0, sys._getframe(1)
-    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(_NOT_USER_CODE):
-        depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
-    return depth + 1
+        user_warnings.warn(message, UnknownPriceWarning)

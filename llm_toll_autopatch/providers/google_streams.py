@@ -1,0 +1,361 @@
+"""Google's generate_content streams, above the several requests that each may send.
+
+The meter sits on the SDK's private methods that send exactly one request each, the proxy on what the user holds. A
+context variable that is set while the user's stream advances tells the one about the other. It is set for no longer
+than one synchronous step, so it can neither leak into what runs in between nor be reset in another context.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+import weakref
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from llm_toll_autopatch import settings
+from llm_toll_autopatch.metering import Call, outcome_of
+from llm_toll_autopatch.providers import calls
+from llm_toll_autopatch.streams import AsyncStreamProxy, Lifecycle, StreamProxy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+
+    from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
+    from llm_toll_autopatch.records import Outcome
+    from llm_toll_autopatch.settings import Settings
+
+__all__ = ["answered", "current", "held", "held_async", "streamed", "streamed_async"]
+
+T = TypeVar("T")
+
+
+class Session(Lifecycle):
+    """A stream as the user holds it, above the requests that it sends one after the other.
+
+    Attributes:
+        active: The configuration when the user asked for the stream; it counts for all its requests.
+        chunks: The SDK's generator.
+    """
+
+    __slots__ = ("_connections", "active", "chunks")
+
+    def __init__(self, active: Settings) -> None:
+        super().__init__()
+        self.active = active
+        self.chunks: Any = None
+        self._connections: list[Any] = []
+
+    def sent(self, call: Call, connections: list[Any] | None = None) -> None:
+        """Take note of a request, and of what holds its connection."""
+        self.calls = [each for each in self.calls if each.open]
+        self.calls.append(call)
+        self._connections = [] if connections is None else connections
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for a chunk at this moment: then nobody else can close the generator."""
+        return bool(getattr(self.chunks, "gi_running", False) or getattr(self.chunks, "ag_running", False))
+
+    def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
+        """End the request that is open; return False when none was, or when somebody else still reads it."""
+        return not self.busy and super().end(outcome, error, from_finalizer=from_finalizer)
+
+    def within(self) -> Iterator[Any]:
+        """Pass on the chunks, known to the requests that it takes to get each."""
+        advance = self.chunks.__next__
+        while True:
+            token = _session.set(self)
+            try:
+                chunk = advance()
+            except StopIteration:
+                return
+            finally:
+                _session.reset(token)
+            yield chunk
+
+    async def close(self) -> None:
+        """Close the user's async generator, and the connection, which the SDK leaves open until the next collection."""
+        try:
+            await self.chunks.aclose()
+        finally:
+            if not self.busy:
+                await _release(self._connections)
+
+
+_session: ContextVar[Session | None] = ContextVar("llm_toll_google_session", default=None)
+_connections: ContextVar[list[Any] | None] = ContextVar("llm_toll_google_connections", default=None)
+
+
+def current() -> Session | None:
+    """Return the stream on whose behalf the SDK is running."""
+    return _session.get()
+
+
+class _Under(Generic[T]):
+    """Awaits something with a context variable set during its steps, and not while it waits in between."""
+
+    __slots__ = ("_steps", "_value", "_variable")
+
+    def __init__(self, variable: ContextVar[T], value: T, awaited: Awaitable[Any]) -> None:
+        self._variable = variable
+        self._value = value
+        self._steps: Any = awaited.__await__()
+
+    def __await__(self) -> Self:
+        return self
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        token = self._variable.set(self._value)
+        try:
+            return self._steps.__next__()
+        finally:
+            self._variable.reset(token)
+
+    def send(self, value: Any) -> Any:
+        token = self._variable.set(self._value)
+        try:
+            return self._steps.send(value)
+        finally:
+            self._variable.reset(token)
+
+    def throw(self, *error: Any) -> Any:
+        token = self._variable.set(self._value)
+        try:
+            return self._steps.throw(*error)
+        finally:
+            self._variable.reset(token)
+
+    def close(self) -> None:
+        self._steps.close()
+
+
+class _Within:
+    """The chunks of an async stream, known to the requests that it takes to get each."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> _Under[Session | None]:
+        session = self._session
+        return _Under(_session, session, session.chunks.__anext__())
+
+
+class _Held(StreamProxy):
+    """The generator that the user holds."""
+
+    _self_meter: Session
+
+    def send(self, value: Any) -> Any:
+        """Advance the generator."""
+        token = _session.set(self._self_meter)
+        try:
+            return super().send(value)
+        finally:
+            _session.reset(token)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise inside the generator."""
+        token = _session.set(self._self_meter)
+        try:
+            return super().throw(*error)
+        finally:
+            _session.reset(token)
+
+
+class _AsyncHeld(AsyncStreamProxy):
+    """The async generator that the user holds."""
+
+    _self_meter: Session
+
+    async def asend(self, value: Any) -> Any:
+        """Advance the generator."""
+        return await self._self_step(self.__wrapped__.asend(value))
+
+    async def athrow(self, *error: Any) -> Any:
+        """Raise inside the generator."""
+        return await self._self_step(self.__wrapped__.athrow(*error))
+
+    async def _self_step(self, step: Awaitable[Any]) -> Any:
+        session = self._self_meter
+        try:
+            return await _Under(_session, session, step)
+        except StopAsyncIteration:
+            session.end("completed")
+            raise
+        except BaseException as error:
+            self._self_finish(outcome_of(error), error)
+            raise
+
+
+async def _release(connections: list[Any]) -> None:
+    """Close the responses of the HTTP library (httpx2, httpx or aiohttp) below the SDK's own."""
+    while connections:
+        response = connections.pop().response_stream
+        close = getattr(response, "aclose", None) or getattr(response, "close", None)
+        if close is not None and inspect.isawaitable(closing := close()):
+            await closing
+
+
+def _asked_by_a_chat() -> bool:
+    """Return whether the nearest caller in the SDK is a chat, which asks on behalf of the stream that it handed out.
+
+    Otherwise it is what calls the user's tools, or there is none in a thread or task that a tool started: then the
+    stream is the tool's own.
+    """
+    frame = sys._getframe(2)
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", ""))
+        if name.startswith("google.genai."):
+            return name == "google.genai.chats"
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+def held(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap a method that returns the stream which the user holds."""
+
+    def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        active = settings.active()
+        chunks = wrapped(*args, **kwargs)
+        if active is None or (_session.get() is not None and _asked_by_a_chat()):
+            return chunks
+        session = Session(active)
+        session.chunks = chunks
+        return _Held(chunks, session, close_on_break=active.close_on_break, source=session.within())
+
+    return wrapper
+
+
+def held_async(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap a method that returns, when awaited, the stream which the user holds."""
+
+    async def hand_out(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], session: Session) -> Any:
+        # Some versions send the first request here.
+        chunks = session.chunks = await _Under(_session, session, wrapped(*args, **kwargs))
+        return _AsyncHeld(
+            chunks,
+            session,
+            close_on_break=session.active.close_on_break,
+            source=_Within(session),
+            close=session.close,
+        )
+
+    def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        active = settings.active()
+        if active is None or (_session.get() is not None and _asked_by_a_chat()):
+            return wrapped(*args, **kwargs)
+        return calls.named_like(wrapped, hand_out(wrapped, args, kwargs, Session(active)))
+
+    return wrapper
+
+
+def _begin(
+    target: Target, caller: Callable[[Any], Caller], instance: Any, kwargs: Mapping[str, Any]
+) -> tuple[Session | None, Call | None]:
+    """Begin the call of one request of a stream, under the configuration of the stream that the user holds."""
+    session = _session.get()
+    active = settings.active() if session is None else session.active
+    call = None if active is None else calls.begin(target, caller, instance, kwargs, active)[0]
+    if call is not None:
+        call.stream = True
+    return session, call
+
+
+def streamed(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap the private method that sends one request and returns its chunks as a generator."""
+
+    def counted(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Any]:
+        # The request is sent with the first `next`, as by the SDK's own generator: one that is never asked is free.
+        session, call = _begin(target, caller, instance, kwargs)
+        chunks = wrapped(*args, **kwargs)
+        if call is None:
+            yield from chunks
+            return
+        if session is not None:
+            session.sent(call)
+        try:
+            for chunk in chunks:
+                call.feed(chunk)
+                yield chunk
+        except GeneratorExit:
+            call.end("closed")
+            raise
+        except BaseException as error:
+            call.end(outcome_of(error), error)
+            raise
+        call.end("completed")
+
+    def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return counted(wrapped, instance, args, kwargs)
+
+    return wrapper
+
+
+def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap the private method that sends one request and returns, when awaited, its chunks as an async generator."""
+
+    async def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        session, call = _begin(target, caller, instance, kwargs)
+        if call is None:
+            return await wrapped(*args, **kwargs)
+        connections: list[Any] = []
+        try:
+            chunks = await _Under(_connections, connections, wrapped(*args, **kwargs))
+        except BaseException as error:
+            call.end(outcome_of(error), error)
+            raise
+        if session is not None:
+            session.sent(call, connections)
+        counted = _count_async(chunks, call, connections)
+        weakref.finalize(counted, call.end, "abandoned", from_finalizer=True)  # one that is never started
+        return counted
+
+    def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return calls.named_like(wrapped, send(wrapped, instance, args, kwargs))
+
+    return wrapper
+
+
+async def _count_async(chunks: AsyncIterator[Any], call: Call, connections: list[Any]) -> AsyncIterator[Any]:
+    try:
+        async for chunk in chunks:
+            call.feed(chunk)
+            yield chunk
+    except BaseException as error:
+        if isinstance(error, GeneratorExit):
+            call.end("closed")
+        else:
+            call.end(outcome_of(error), error)
+        with contextlib.suppress(Exception):
+            await _release(connections)
+        raise
+    call.end("completed")
+    await call.written()
+
+
+def answered(target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap the private method through which an async request gets its connection, to have it at hand for closing."""
+    del target
+
+    async def send(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], connections: list[Any]) -> Any:
+        answer = await wrapped(*args, **kwargs)
+        connections.append(answer)
+        return answer
+
+    def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        connections = _connections.get()
+        if connections is None:
+            return wrapped(*args, **kwargs)
+        return calls.named_like(wrapped, send(wrapped, args, kwargs, connections))
+
+    return wrapper
