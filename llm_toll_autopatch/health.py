@@ -46,6 +46,7 @@ class Status:
         last_failure: Where the last one happened and what it was.
         unknown_prices: Models without a known price.
         ledger: Where the ledger is.
+        hints: What you can do about servers that do not get on with your settings.
     """
 
     active: bool
@@ -58,6 +59,7 @@ class Status:
     last_failure: str | None
     unknown_prices: tuple[str, ...]
     ledger: str | None
+    hints: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"metering   {'on' if self.active else 'off'}", f"ledger     {self.ledger or 'none'}"]
@@ -72,6 +74,7 @@ class Status:
             lines.append(f"failures   {self.failures} of ours, the last: {self.last_failure}")
         if self.unknown_prices:
             lines.append(f"no price   {', '.join(self.unknown_prices)}")
+        lines += [f"hint       {hint}" for hint in self.hints]
         return "\n".join(lines)
 
 

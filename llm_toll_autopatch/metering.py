@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch import estimate, lasting, reporting, user_warnings
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Call", "outcome_of"]
 
 _NANO = Decimal(1_000_000_000)
+_EXACT = Context(prec=40)  # the program's own may round to three digits
+
+Elsewhere = tuple[tuple[str, Usage], ...]
+"""Models that took part in a request beside the one that was called, with what each used."""
 
 
 def outcome_of(error: BaseException) -> Outcome:
@@ -72,6 +76,11 @@ class Call:
     def open(self) -> bool:
         """Whether the call has not ended yet."""
         return bool(self._token)
+
+    @property
+    def asks_for_usage(self) -> bool:
+        """Whether usage was asked for in the user's place."""
+        return self._reader.asks_for_usage
 
     def feed(self, chunk: Any) -> bool:
         """Take one chunk of the stream; return True when the user must not see it. Never raises."""
@@ -134,7 +143,10 @@ class Call:
     def record(self) -> CallRecord:
         """Return the record of a call that has ended, priced. May warn, but never raises on account of it."""
         reader = self._reader
-        usage, source = self._settle()
+        usage, source, elsewhere = self._settle()
+        cost = self._cost(usage, source, elsewhere)
+        for _, more in elsewhere:
+            usage += more
         draft = CallRecord(
             id=self.id,
             provider=self.provider,
@@ -147,7 +159,7 @@ class Call:
             outcome=self.outcome,
             usage=usage,
             usage_source=source,
-            cost_usd=self._cost(usage, source),
+            cost_usd=cost,
             project=self.settings.project,
             tags=self.settings.tags,
             started_at=self.started_at,
@@ -162,7 +174,8 @@ class Call:
             self._warn(draft)
         return draft
 
-    def _settle(self) -> tuple[Usage, UsageSource]:
+    def _settle(self) -> tuple[Usage, UsageSource, Elsewhere]:
+        """Return the usage of the model that was called, its source, and what others used for the same request."""
         reader = self._reader
         try:
             reading = reader.usage(ended=self.outcome == "completed")
@@ -170,9 +183,9 @@ class Call:
             failures.note(f"reading the usage of {self.method}", error)
             reading = None
         if reading is not None and reading.final and reading.has_input and reading.has_output:
-            return reading.usage, "reported"
+            return reading.usage, "reported", reading.elsewhere
         if reading is None and not self.chunks and self.outcome in ("error", "cancelled"):
-            return Usage(), "missing"
+            return Usage(), "missing", ()
         reported = Usage() if reading is None else reading.usage
         # What the provider has said stands. Only the gaps are estimated, and an output figure that was not its last
         # word is a lower bound.
@@ -182,24 +195,30 @@ class Call:
         input_tokens = reported.input_tokens
         if (reading is None or not reading.has_input) and self.settings.estimate_input:
             input_tokens = max(input_tokens, estimate.tokens(reader.input_chars))
+        # An input that only its parts were reported of is not less than these.
+        input_tokens = max(input_tokens, reported.cache_read_tokens + reported.cache_write_tokens)
         usage = replace(reported, input_tokens=input_tokens, output_tokens=output)
-        return usage, "estimated" if reading is None else "partial"
+        return usage, "estimated" if reading is None else "partial", () if reading is None else reading.elsewhere
 
-    def _cost(self, usage: Usage, source: UsageSource) -> Decimal | None:
+    def _cost(self, usage: Usage, source: UsageSource, elsewhere: Elsewhere) -> Decimal | None:
         if source == "missing":
             # A request that failed is not billed; whether one that was interrupted in flight is, nobody can tell.
             return Decimal(0) if self.outcome == "error" else None
         reader = self._reader
-        nano = self.settings.prices.cost(
+        parts = [self._nano(usage, reader.model, reader.response_model)]
+        parts += [self._nano(more, model, model) for model, more in elsewhere]
+        return None if None in parts else _EXACT.divide(sum(part for part in parts if part is not None), _NANO)
+
+    def _nano(self, usage: Usage, model: str, response_model: str | None) -> int | None:
+        return self.settings.prices.cost(
             usage,
             provider=self.provider,
-            model=reader.model,
-            response_model=reader.response_model,
+            model=model,
+            response_model=response_model,
             endpoint=self.endpoint,
-            service_tier=reader.service_tier,
+            service_tier=self._reader.service_tier,
             at=self.started_at,
         )
-        return None if nano is None else Decimal(nano) / _NANO
 
     def _warn(self, record: CallRecord) -> None:
         message = (

@@ -17,6 +17,7 @@ from llm_toll_autopatch.settings import Options, Settings, SinkSpec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from llm_toll_autopatch.estimators import Estimator
     from llm_toll_autopatch.patches import Patch
     from llm_toll_autopatch.sinks import Sink
 
@@ -35,6 +36,7 @@ def patch_all(
     include_usage: Literal["auto"] | bool = "auto",
     close_on_break: bool = True,
     estimate_input: bool = True,
+    estimator: Estimator | str | None = None,
     prices: Mapping[str, Mapping[str, Any]] | None = None,
     providers: Iterable[str] | None = None,
 ) -> Status:
@@ -54,6 +56,10 @@ def patch_all(
         close_on_break: Whether leaving a `for` over a stream early closes the stream. False keeps the SDKs' behaviour,
             which can go on reading it and holds its connection until then.
         estimate_input: Whether the input tokens of a call without reported usage are estimated from the request's text.
+        estimator: What estimates the tokens of a text where a provider reports none, in the place of four characters
+            each: a callable from str to int, which streams give their text piece by piece, or `"tiktoken"`, if that is
+            installed and has its tables on this machine. It also gets the text of every request, before that is sent,
+            unless `estimate_input` is False.
         prices: USD per million tokens by model name or glob: `{"my-model*": {"input": 2.5, "output": 10}}`.
         providers: Which SDKs: `["openai", "anthropic", "google"]`. None is all.
 
@@ -71,6 +77,7 @@ def patch_all(
         include_usage=include_usage,
         close_on_break=close_on_break,
         estimate_input=estimate_input,
+        estimator=estimator,
         prices=prices,
         providers=providers,
     )
@@ -128,6 +135,7 @@ def status() -> Status:
         last_failure=failures.last,
         unknown_prices=tuple(active.prices.unknown) if active is not None else (),
         ledger=None if active is None else reporting.ledger_of(active.sink),
+        hints=() if active is None else tuple(active.hints),
     )
 
 

@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
+from llm_toll_autopatch.hints import Hints
 from llm_toll_autopatch.pricing.prices import Prices
 from llm_toll_autopatch.records import CallRecord
 from llm_toll_autopatch.sdks import SDKS
@@ -18,6 +19,8 @@ from llm_toll_autopatch.sinks import Sink
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from llm_toll_autopatch.estimate import Measure
+    from llm_toll_autopatch.estimators import Estimator
     from llm_toll_autopatch.spend import Spend
 
 __all__ = [
@@ -48,6 +51,7 @@ class Options(TypedDict, total=False):
     include_usage: Literal["auto"] | bool
     close_on_break: bool
     estimate_input: bool
+    estimator: Estimator | str | None
     prices: Mapping[str, Mapping[str, Any]] | None
     providers: Iterable[str] | None
 
@@ -66,7 +70,9 @@ class Settings:
     include_usage: Literal["auto"] | bool
     close_on_break: bool
     estimate_input: bool
+    measure: Measure
     providers: tuple[str, ...]
+    hints: Hints = field(default_factory=Hints)
     spends: tuple[Spend, ...] = ()
 
     @classmethod
@@ -79,6 +85,7 @@ class Settings:
         include_usage: Literal["auto"] | bool = "auto",
         close_on_break: bool = True,
         estimate_input: bool = True,
+        estimator: Estimator | str | None = None,
         prices: Mapping[str, Mapping[str, Any]] | None = None,
         providers: Iterable[str] | None = None,
     ) -> Settings:
@@ -103,6 +110,7 @@ class Settings:
             include_usage=_checked_include_usage(include_usage),
             close_on_break=checked_flag("close_on_break", close_on_break),
             estimate_input=checked_flag("estimate_input", estimate_input),
+            measure=_measure_of(estimator),
             providers=_checked_providers(providers),
         )
 
@@ -119,6 +127,14 @@ def checked_flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name}= takes True or False, not {value!r}")
     return value
+
+
+def _measure_of(estimator: Estimator | str | None) -> Measure:
+    if estimator is None:
+        return len
+    from llm_toll_autopatch.estimators import measure_of
+
+    return measure_of(estimator)
 
 
 def _checked_include_usage(value: object) -> Literal["auto"] | bool:

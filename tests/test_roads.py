@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from roads import ROADS, STREAMS, Road
 from sources import async_clients_of, clients_of

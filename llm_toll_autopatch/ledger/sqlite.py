@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import sqlite3
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from llm_toll_autopatch.ledger.errors import LedgerError
+from llm_toll_autopatch.ledger.files import identity, make_private
 from llm_toll_autopatch.ledger.location import default_path
 from llm_toll_autopatch.ledger.money import from_nano_usd
 from llm_toll_autopatch.ledger.schema import (
@@ -30,6 +30,7 @@ from llm_toll_autopatch.sinks import SinkUnavailableError
 from llm_toll_autopatch.sinks.forking import watch_forks
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
@@ -133,6 +134,19 @@ class SQLiteLedger:
             if self._exiting:
                 self._drop()
 
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the file for writing: all that is done on the connection is committed together, or nothing.
+
+        Raises:
+            SinkUnavailableError: The file is busy for longer than the bound.
+            LedgerError: The file is not a ledger, or one of a newer version.
+        """
+        with self._held():
+            connection = self._opened()
+            with _all_or_nothing(connection):
+                yield connection
+
     @staticmethod
     def _insert(connection: sqlite3.Connection, row: tuple[Any, ...]) -> None:
         try:
@@ -179,18 +193,18 @@ class SQLiteLedger:
         if self._connection is not None:
             if self._closer is None or not self._closer.alive:
                 self._exiting = True  # the interpreter has closed it; nobody will close the next one
-            elif self._file == _identity(self.path):
+            elif self._file == identity(self.path):
                 return self._connection
             self._drop()  # the file was removed or replaced: what goes there now would be lost
-        _make_private(self.path)
+        make_private(self.path)
         connection = sqlite3.connect(self.path, timeout=_STEP_S, isolation_level=None, check_same_thread=False)
         try:
             self._prepare(connection)
-            identity = _identity(self.path)
+            file = identity(self.path)
         except BaseException:
             connection.close()
             raise
-        self._connection, self._file = connection, identity
+        self._connection, self._file = connection, file
         self._closer = weakref.finalize(self, _close, connection, self._lock, self._busy_timeout_s)
         return connection
 
@@ -211,8 +225,7 @@ class SQLiteLedger:
             self._migrate(connection)
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with _all_or_nothing(connection):
             version = _version(connection, self.path)  # again: another process may have been quicker
             for statements in MIGRATIONS[version:]:
                 for statement in statements:
@@ -220,11 +233,6 @@ class SQLiteLedger:
                     connection.execute(statement.rstrip() + _STRICT if is_table else statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
 
     def _drop(self) -> None:
         if self._closer is not None:
@@ -313,6 +321,18 @@ class SQLiteLedger:
             raise LedgerError(f"the ledger at {self.path} cannot be read: {error}") from error
 
 
+@contextmanager
+def _all_or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
 def _sum(column: str) -> str:
     # In two halves, because a sum beyond 64 bits is an error in SQLite.
     return f"COALESCE(SUM({column} >> 32), 0), COALESCE(SUM({column} & 0xFFFFFFFF), 0)"
@@ -376,27 +396,6 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
 def _is_busy(error: sqlite3.Error) -> bool:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
     return code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, at every call
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _make_private(path: Path) -> None:
-    """Make an empty file that only its owner may read, unless there is one. SQLite gives its side files this mode."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        # Opening and closing the file here would drop the locks of another ledger of this process on it (POSIX).
-        os.mknod(path, 0o600)
-    except FileExistsError:
-        return
-    except OSError:  # macOS and some file systems do not let everyone do this
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _close(connection: sqlite3.Connection, lock: threading.RLock, timeout_s: float) -> None:

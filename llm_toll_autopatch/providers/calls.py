@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch import settings
 from llm_toll_autopatch.failures import failures
+from llm_toll_autopatch.hints import refused_option
 from llm_toll_autopatch.metering import Call, outcome_of
 from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
 
@@ -36,13 +37,26 @@ def begin(
         failures.note(f"beginning {target.method}", error)
         return None, kwargs
     try:
+        reader.measure = active.measure if active.estimate_input else _nothing
         reader.begin(kwargs)
         if active.include_usage is not False:
             kwargs = reader.ask_for_usage(kwargs, who.endpoint, always=active.include_usage is True) or kwargs
     except Exception as error:
         failures.note(f"reading the request of {target.method}", error)
+    reader.measure = active.measure
     call = Call(reader, active, provider=who.provider, method=target.method, endpoint=who.endpoint)
     return call, kwargs
+
+
+def _nothing(_text: str) -> int:
+    return 0
+
+
+def failed(call: Call, error: BaseException) -> None:
+    """End the call of a request that raised `error`; keep a hint if it did for what was added to it. Never raises."""
+    if call.asks_for_usage and (hint := refused_option(error, call.endpoint, call.settings.include_usage)):
+        call.settings.hints.add(hint)
+    call.end(outcome_of(error), error)
 
 
 def response(call: Call, answer: Any, _target: Target) -> Any:
@@ -93,7 +107,7 @@ def _sync_request(
         try:
             answer = wrapped(*args, **kwargs)
         except BaseException as error:
-            call.end(outcome_of(error), error)
+            failed(call, error)
             raise
         return hand_out(call, answer)
 
@@ -115,7 +129,7 @@ def _async_request(
         try:
             answer = await wrapped(*args, **kwargs)
         except BaseException as error:
-            call.end(outcome_of(error), error)
+            failed(call, error)
             raise
         answer = hand_out(call, answer)
         await call.written()

@@ -43,7 +43,7 @@ class Transcriptions(Reader):
     def begin(self, request: Mapping[str, Any]) -> None:
         """Count the text of the prompt; the length of the recording is not known here."""
         self.model = text(request, "model") or ""
-        self.input_chars = text_chars(request.get("prompt"))
+        self.input_chars = text_chars(request.get("prompt"), self.measure)
 
     def feed(self, event: Any) -> None:
         """Take a `TranscriptionStreamEvent`: the usage is on the last one."""
@@ -74,7 +74,7 @@ class Transcriptions(Reader):
             output_tokens=written or 0,
             input_audio_tokens=count(get(raw, "input_token_details"), "audio_tokens") or 0,
             details={
-                **leftovers(raw, _USAGE, nested=("input_token_details",)),
+                **leftovers(raw, _USAGE, nested={"input_token_details": "input_"}),
                 **({"seconds": seconds} if seconds else {}),
             },
         )

@@ -35,7 +35,9 @@ class EmbedContent(Reader):
     def begin(self, request: Mapping[str, Any]) -> None:
         """Count the text of the contents, whichever way they go."""
         self.model = text(request, "model") or ""
-        self.input_chars = sum(text_chars(request.get(part)) for part in ("contents", "content", "batch_contents"))
+        self.input_chars = sum(
+            text_chars(request.get(part), self.measure) for part in ("contents", "content", "batch_contents")
+        )
 
     def finish(self, response: Any) -> None:
         """Take the `EmbedContentResponse`, without its vectors."""
@@ -55,8 +57,8 @@ class EmbedContent(Reader):
             return None
         usage = Usage(
             input_tokens=self._tokens or 0,
-            input_audio_tokens=self._details.get("AUDIO", 0),
-            input_image_tokens=self._details.get("IMAGE", 0),
+            input_audio_tokens=self._details.get("audio", 0),
+            input_image_tokens=self._details.get("image", 0),
             details={"input_characters": self._characters} if self._characters else {},
         )
         return Reading(usage, ended, has_input=self._tokens is not None)

@@ -37,13 +37,13 @@ class Interaction(Reader):
         body = request if whole is None else get(whole, "body")
         self.model = text(body, "model") or text(body, "agent") or ""
         parts = ("input", "system_instruction", "tools", "response_format")
-        self.input_chars = sum(text_chars(get(body, part)) for part in parts)
+        self.input_chars = sum(text_chars(get(body, part), self.measure) for part in parts)
 
     def feed(self, event: Any) -> None:
         """Take an `InteractionSSEEvent`: text comes in deltas, the usage at the end of the interaction."""
         kind = event.event_type
         if kind in ("step.delta", "content.delta"):
-            self.output_chars += text_chars(event.delta)
+            self.output_chars += text_chars(event.delta, self.measure)
             usage = get(get(event, "metadata"), "total_usage")
         elif kind == "step.start":
             self.output_chars += len(text(event.step, "name") or "")
@@ -67,8 +67,8 @@ class Interaction(Reader):
         for step in steps if isinstance(steps, list | tuple) else ():
             if get(step, "type") in _WRITTEN:
                 parts = ("content", "summary", "name", "arguments")
-                self.output_chars += sum(text_chars(get(step, part)) for part in parts)
-        self.output_chars += text_chars(get(response, "outputs"))
+                self.output_chars += sum(text_chars(get(step, part), self.measure) for part in parts)
+        self.output_chars += text_chars(get(response, "outputs"), self.measure)
 
     def _header(self, interaction: Any) -> None:
         self.response_model = text(interaction, "model") or self.response_model
@@ -95,12 +95,14 @@ class InteractionDecision(Reader):
     def begin(self, request: Mapping[str, Any]) -> None:
         """Count the text of the input and of the questions."""
         self.model = text(request, "model") or ""
-        self.input_chars = text_chars(request.get("input")) + text_chars(request.get("questions"))
+        self.input_chars = text_chars(request.get("input"), self.measure) + text_chars(
+            request.get("questions"), self.measure
+        )
 
     def finish(self, response: Any) -> None:
         """Take a `CreateDecisionResponse`, which does not name its model."""
         self._usage = get(response, "usage")
-        self.output_chars = text_chars(get(response, "answers"))
+        self.output_chars = text_chars(get(response, "answers"), self.measure)
 
     def usage(self, *, ended: bool) -> Reading | None:
         """Return the request's usage."""
@@ -131,10 +133,10 @@ def _reading(usage: Any, *, final: bool) -> Reading | None:
         cache_read_tokens=count(raw, "total_cached_tokens") or 0,
         reasoning_tokens=thoughts or 0,
         tool_use_input_tokens=tools,
-        input_audio_tokens=of_input.get("AUDIO", 0),
-        input_image_tokens=of_input.get("IMAGE", 0),
-        output_audio_tokens=of_output.get("AUDIO", 0),
-        output_image_tokens=of_output.get("IMAGE", 0),
+        input_audio_tokens=of_input.get("audio", 0),
+        input_image_tokens=of_input.get("image", 0),
+        output_audio_tokens=of_output.get("audio", 0),
+        output_image_tokens=of_output.get("image", 0),
         web_searches=searches,
         details=details,
     )

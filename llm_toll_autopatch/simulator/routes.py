@@ -55,13 +55,20 @@ def _id(prefix: str) -> str:
 
 _GEMINI = r"(?:publishers/(?P<publisher>[^/]+)/)?(?:models|tunedModels)/(?P<model>[^/]+)"
 
+
+def _decisions(call: Call) -> Answer:
+    """Answer both services that have this path; Google's names its questions."""
+    named = isinstance(call.body.get("questions"), dict)
+    return google_interactions.decide(call) if named else embeddings.decisions(call)
+
+
 ROUTES = (
     _route(r"(?:openai/deployments/(?P<deployment>[^/]+)/)?chat/completions", openai.chat, openai.error),
     _route(rf"chat/completions/{_id('chatcmpl')}", stored.chat, openai.error, "GET"),
     _route(r"completions", embeddings.completions, openai.error),
     _route(r"(?:openai/deployments/(?P<deployment>[^/]+)/)?embeddings", embeddings.embeddings, openai.error),
     _route(r"moderations", embeddings.moderations, openai.error),
-    _route(r"decisions", embeddings.decisions, openai.error),
+    _route(r"decisions", _decisions, openai.error),
     _route(r"images/(?:generations|variations|(?P<edits>edits))", media.images, openai.error),
     _route(r"audio/(?:transcriptions|(?P<translations>translations))", media.transcriptions, openai.error),
     _route(r"audio/speech", media.speech, openai.error),
@@ -94,7 +101,6 @@ ROUTES = (
     _route(rf"{_GEMINI}:predictLongRunning", google_media.predict_long_running, google.error),
     _route(r"interactions", google_interactions.create, google.coded_error),
     _route(r"interactions/(?P<id>[^/~]+~(?P<model>[^/]+))", google_interactions.fetch, google.coded_error, "GET"),
-    _route(r"decisions", google_interactions.decide, google.coded_error),
     _route(r"batches/(?P<model>[^/]+)", google_media.batch_job, google.error, "GET"),
 )
 
