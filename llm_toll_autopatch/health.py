@@ -19,7 +19,8 @@ class ProviderStatus:
         version: Its installed version; None when it is not installed.
         imported: Whether the program has imported it; what is patched can only be told then.
         patched: `Class.method` of what is patched. Modules that the SDK loads later are patched when it does.
-        missing: `Class.method` of what this version of the SDK does not have, or has moved: not metered.
+        missing: `Class.method (resource method)` of what this version of the SDK does not have, or has moved: not
+            metered.
         foreign: Modules whose wrappers sit on the same methods.
     """
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-__all__ = ["forget", "when_imported"]
+__all__ = ["exists", "forget", "when_imported"]
 
 Hook = Callable[[str], None]
 
@@ -43,6 +43,22 @@ def forget() -> None:
     _hooks.clear()
     if _FINDER in sys.meta_path:
         sys.meta_path.remove(_FINDER)
+
+
+def exists(name: str) -> bool:
+    """Return whether there is a module `name` below a package that has been imported, without importing anything."""
+    from importlib.machinery import PathFinder
+
+    parts = name.split(".")
+    # The innermost package that has been imported knows where to look for the rest.
+    depth = next((n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in sys.modules), 0)
+    path = getattr(sys.modules.get(".".join(parts[:depth])), "__path__", None)
+    for n in range(depth, len(parts)):
+        spec = None if path is None else PathFinder.find_spec(".".join(parts[: n + 1]), path)
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations
+    return depth > 0
 
 
 # Neither class derives from `importlib.abc`'s: importing that takes longer than all the rest here.

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch import estimate, reporting, user_warnings
+from llm_toll_autopatch import estimate, lasting, reporting, user_warnings
 from llm_toll_autopatch.estimate import TokenEstimateWarning
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.records import CallRecord, Outcome, Usage, UsageSource, new_id
@@ -111,11 +111,18 @@ class Call:
             from_finalizer: Whether the garbage collector is calling, in which case nothing may be waited for here:
                 the record is made and written by another thread.
         """
+        reader = self._reader
+        if reader.unfinished and reader.response_id and outcome != "abandoned" and self._token:
+            # The provider works on, whatever became of the stream that told of it.
+            lasting.keep(reader.response_id, self)
+            return True
         try:
             self._token.pop()
         except IndexError:
             return False
         try:
+            if reader.lasts and reader.response_id:
+                lasting.note(reader.response_id)
             self.duration_s = time.monotonic() - self._began
             self.outcome = outcome
             self.error_type = None if error is None else type(error).__name__

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["Patch"]
 
 
+class _Wrapped(wrapt.FunctionWrapper):  # type: ignore[type-arg]
+    """A wrapper of ours, by which it is known when it is met again."""
+
+
 class Patch:
     """The wrapper of one target, on the class that defines its method.
 
@@ -39,7 +43,7 @@ class Patch:
         self.target = target
         self.owner: type = owner
         wrapper = target.wrapper(target, caller)
-        self.handle: Any = wrapt.FunctionWrapper(vars(owner)[self.name], wrapper, enabled)
+        self.handle: Any = _Wrapped(_without_ours(vars(owner)[self.name]), wrapper, enabled)
         setattr(owner, self.name, self.handle)
 
     def in_place(self) -> bool:
@@ -61,6 +65,13 @@ class Patch:
         layers = _layers(vars(self.owner).get(self.name))
         origins = {_origin(layer) for layer in layers if layer is not self.handle}
         return sorted(origin for origin in origins if origin and origin.partition(".")[0] != home)
+
+
+def _without_ours(function: Any) -> Any:
+    """Return what a class would hold without us: where an SDK copies a patched method, the copy is wrapped already."""
+    while isinstance(getattr(function, "_self_parent", function), _Wrapped):
+        function = function.__wrapped__
+    return function
 
 
 def _layers(function: Any) -> Iterator[Any]:

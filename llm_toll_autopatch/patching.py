@@ -25,7 +25,7 @@ __all__ = ["flush", "patch_all", "patched", "status", "unpatch_all"]
 
 _lock = threading.RLock()
 _patches: dict[str, dict[Any, Patch]] = {name: {} for name in SDKS}
-_missing: dict[str, dict[str, None]] = {name: {} for name in SDKS}
+_missing: dict[str, dict[Any, None]] = {name: {} for name in SDKS}
 
 
 def patch_all(
@@ -183,14 +183,16 @@ def _install(name: str, target: Any) -> None:
                 return
             module = sys.modules[target.module]
             _patches[name][target] = Patch(target, module, load(name).caller, lambda: _enabled(name))
-            _missing[name].pop(target.path, None)
+            _missing[name].pop(target, None)
     except LookupError:
-        _missing[name][target.path] = None
+        if not target.optional:
+            _missing[name][target] = None
     except Exception as error:
         failures.note(f"patching {target.path}", error)
 
 
 def _remove(name: str) -> None:
+    _missing[name].clear()
     for target, patch in list(_patches[name].items()):
         try:
             if patch.remove():
@@ -212,7 +214,10 @@ def _provider_status(name: str) -> ProviderStatus:
     patches = _patches[name].values()
     foreign = {origin: None for patch in patches for origin in patch.foreign()}
     methods = {patch.target.path: None for patch in patches}
+    # A module that is not there never told anything. `Class.method` alone would be ambiguous: several modules have one.
+    gone = [target for target in load(name).targets if not target.optional and not imports.exists(target.module)]
+    missing = {f"{target.path} ({target.method})": None for target in (*_missing[name], *gone)}
     return ProviderStatus(
-        version=version_of(name), imported=True, patched=tuple(methods), missing=tuple(_missing[name]),
+        version=version_of(name), imported=True, patched=tuple(methods), missing=tuple(missing),
         foreign=tuple(foreign),
     )  # fmt: skip

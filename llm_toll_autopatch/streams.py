@@ -322,7 +322,8 @@ class _ManagerProxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
 
     Args:
         manager: What the SDK's `stream()` returned.
-        begin: Begins the call; None when it cannot be metered.
+        begin: Begins the call; returns None when it cannot be metered, or when its request passes through a patched
+            method by itself.
         close_on_break: Whether a `break` closes the stream.
     """
 
@@ -339,20 +340,33 @@ class _ManagerProxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
 
     def _self_hand_out(self, stream: Any, call: Call | None) -> Any:
         """Put the metering proxy below the helper, which iterates its inner stream, and one for the lifecycle above."""
-        if call is None:
-            return stream
-        call.stream = True
         proxy = self._self_stream_proxy
-        try:
-            stream._raw_stream = proxy(stream._raw_stream, call, close_on_break=self._self_close_on_break)
-        except AttributeError as error:  # an SDK that keeps its inner stream elsewhere: its events pass here too
-            failures.note(f"finding the inner stream of {call.method}", error)
-            return proxy(stream, call, close_on_break=self._self_close_on_break)
-        return proxy(stream, Lifecycle([call]), close_on_break=self._self_close_on_break)
+        close = self._self_close_on_break
+        name = _inner(stream)
+        if call is None:  # the helper's own request passed through another patched method, or none is metered
+            inner = getattr(stream, name or "", None)
+            if not isinstance(inner, proxy):
+                return stream
+            below: Any = inner._self_meter
+            call = self._self_call = below
+            return proxy(stream, Lifecycle([below]), close_on_break=close)
+        call.stream = True
+        if name is None:  # an SDK that keeps its inner stream elsewhere: its events pass here too
+            failures.note(f"finding the inner stream of {call.method}", LookupError(type(stream).__name__))
+            return proxy(stream, call, close_on_break=close)
+        setattr(stream, name, proxy(getattr(stream, name), call, close_on_break=close))
+        return proxy(stream, Lifecycle([call]), close_on_break=close)
 
     def _self_end(self, outcome: Outcome, error: BaseException | None) -> None:
         if self._self_call is not None:
             self._self_call.end(outcome, error)
+
+
+def _inner(helper: Any) -> str | None:
+    """Return the attribute in which a helper has the stream that it iterates."""
+    names = vars(helper)
+    # The handlers of Assistants have a private one.
+    return next((name for name in names if name == "_raw_stream" or name.endswith("EventHandler__stream")), None)
 
 
 class ManagerProxy(_ManagerProxy):

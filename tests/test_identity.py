@@ -174,6 +174,17 @@ def test_streams_stay_what_they_are(sim: Simulator) -> None:
                 assert same is stream
 
 
+async def test_async_streams_stay_what_they_are(sim: Simulator) -> None:
+    """An async stream is an instance of the SDK's class, and of no other."""
+    with patched():
+        async with async_clients_of(sim) as clients:
+            for source, cls in ((ASYNC[0], openai.AsyncStream), (ASYNC[2], anthropic.AsyncStream)):
+                stream = await source.open(clients, source.model)
+                assert isinstance(stream, cls)
+                assert not isinstance(stream, openai.Stream | anthropic.Stream)
+                assert [chunk async for chunk in stream]
+
+
 def test_helpers_stay_what_they_are(sim: Simulator) -> None:
     """What messages.stream() hands out is an instance of the SDK's classes."""
     with patched(), clients_of(sim) as clients:

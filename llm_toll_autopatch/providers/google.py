@@ -44,10 +44,10 @@ def _embeds_itself(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     return wrapper
 
 
-def _both(path: str, method: str, reader: Callable[[], Reader]) -> list[Target]:
+def _both(path: str, method: str, reader: type[Reader], *, optional: bool = False) -> list[Target]:
     """Return the rows of a method that sends one request, sync and async."""
     return [
-        Target(_MODELS, f"{cls}.{path}", f"models.{method}", calls.request, reader, cls == "AsyncModels")
+        Target(_MODELS, f"{cls}.{path}", f"models.{method}", calls.request, reader, cls == "AsyncModels", optional)
         for cls in ("Models", "AsyncModels")
     ]
 
@@ -69,7 +69,7 @@ PROVIDER = Provider(
         Target(_MODELS, "AsyncModels.generate_content_stream", _STREAM, held_async, is_async=True),
         Target(_CHATS, "Chat.send_message_stream", "chats.send_message_stream", held),
         Target(_CHATS, "AsyncChat.send_message_stream", "chats.send_message_stream", held_async, is_async=True),
-        *_both("_embed_content", "embed_content", EmbedContent),
+        *_both("_embed_content", "embed_content", EmbedContent, optional=True),
         Target(_MODELS, "Models.embed_content", _EMBED, _embeds_itself, EmbedContent),
         Target(_MODELS, "AsyncModels.embed_content", _EMBED, _embeds_itself, EmbedContent, True),
         *_both("_generate_images", "generate_images", Imagen),

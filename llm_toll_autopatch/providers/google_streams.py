@@ -240,8 +240,11 @@ def held_async(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap a method that returns, when awaited, the stream which the user holds."""
 
     async def hand_out(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], session: Session) -> Any:
-        # Some versions send the first request here.
-        chunks = session.chunks = await _Under(_session, session, wrapped(*args, **kwargs))
+        try:
+            chunks = session.chunks = await _Under(_session, session, wrapped(*args, **kwargs))
+        except BaseException as error:
+            session.end(outcome_of(error), error)  # some versions send the first request here
+            raise
         return _AsyncHeld(
             chunks,
             session,
@@ -314,10 +317,13 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
         except BaseException as error:
             call.end(outcome_of(error), error)
             raise
+        counted = _count_async(chunks, call, connections)
         if session is not None:
             session.sent(call, connections)
-        counted = _count_async(chunks, call, connections)
-        weakref.finalize(counted, call.end, "abandoned", from_finalizer=True)  # one that is never started
+        else:
+            # Nobody above tells how it ends. With a session this would speak too soon: a generator's weak references
+            # die before the generator sees that it is closed, and older versions drop it while the user closes theirs.
+            weakref.finalize(counted, call.end, "abandoned", from_finalizer=True)
         return counted
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

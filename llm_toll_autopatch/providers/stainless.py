@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch import settings
-from llm_toll_autopatch.failures import failures
-from llm_toll_autopatch.providers import calls
-from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
+from llm_toll_autopatch.providers import calls, raw
+from llm_toll_autopatch.providers.target import Caller, Target, Wrapper, WrapperFactory
 from llm_toll_autopatch.streams import AsyncManagerProxy, AsyncStreamProxy, ManagerProxy, StreamProxy
 
 if TYPE_CHECKING:
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.metering import Call
     from llm_toll_autopatch.settings import Settings
 
-__all__ = ["caller_of", "manager", "request"]
+__all__ = ["both", "caller_of", "manager", "request"]
 
 # A client class says in its name whose platform it talks to.
 _PLATFORMS = {
@@ -50,7 +48,7 @@ def _deliver(call: Call, answer: Any, target: Target) -> Any:
     if hasattr(type(answer), "__stream__"):
         return _stream(call, answer, target)
     if hasattr(answer, "http_response") and hasattr(answer, "parse"):
-        return _raw(call, answer, target)
+        return raw.deliver(call, answer, lambda parsed: _stream(call, parsed, target))
     return calls.response(call, answer, target)
 
 
@@ -60,31 +58,12 @@ def _stream(call: Call, stream: Any, target: Target) -> Any:
     return proxy(stream, call, close_on_break=call.settings.close_on_break)
 
 
-def _raw(call: Call, raw: Any, target: Target) -> Any:
-    """Deliver a raw response: what the user parses it into is metered, without reading the body a second time."""
-    if not raw._stream and raw.http_response.is_closed:  # the body has been read, nothing more is awaited
-        call.finish(raw.http_response.json())
-        return raw
-    options = raw._options
-    parse_further = options.post_parser
-
-    def hook(parsed: Any) -> Any:
-        parsed = parse_further(parsed) if callable(parse_further) else parsed
-        try:
-            if hasattr(type(parsed), "__stream__"):
-                return _stream(call, parsed, target)
-            call.finish(parsed)
-        except Exception as error:
-            failures.note(f"reading the raw response of {target.method}", error)
-        return parsed
-
-    options.post_parser = hook
-    weakref.finalize(raw, call.end, "abandoned", from_finalizer=True)
-    return raw
-
-
 def manager(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
-    """Wrap a `stream()` helper, which returns a context manager that sends the request when it is entered."""
+    """Wrap a helper that returns a context manager, which sends the request when it is entered.
+
+    A target without a reader is one whose request passes through another patched method: its stream's lifecycle is
+    all that is left to see to.
+    """
     proxy = AsyncManagerProxy if target.is_async else ManagerProxy
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -92,10 +71,18 @@ def manager(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
         active: Settings | None = settings.active()
         if active is None:
             return helper
-        return proxy(
-            helper,
-            lambda: calls.begin(target, caller, instance, kwargs, active)[0],
-            close_on_break=active.close_on_break,
-        )
+
+        def begin() -> Call | None:
+            return None if target.reader is None else calls.begin(target, caller, instance, kwargs, active)[0]
+
+        return proxy(helper, begin, close_on_break=active.close_on_break)
 
     return wrapper
+
+
+def both(module: str, path: str, method: str, wrapper: WrapperFactory, reader: Any = None) -> tuple[Target, Target]:
+    """Return the rows of a method and of its async twin, whose class has the same name behind `Async`."""
+    return (
+        Target(module, path, method, wrapper, reader),
+        Target(module, f"Async{path}", method, wrapper, reader, is_async=True),
+    )

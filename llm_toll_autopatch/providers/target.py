@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llm_toll_autopatch.readers.reader import Reader
 
-__all__ = ["Caller", "Provider", "Target", "Wrapper"]
+__all__ = ["Caller", "Provider", "Target", "Wrapper", "WrapperFactory"]
 
 Wrapper = Callable[[Any, Any, tuple[Any, ...], Mapping[str, Any]], Any]
 """What wrapt calls in a method's place: `wrapper(wrapped, instance, args, kwargs)`."""
@@ -38,14 +38,16 @@ class Target:
         wrapper: How the method delivers its answer, and so how it is wrapped.
         reader: Makes the reader of one request; None where the method sends none itself.
         is_async: Whether the method is called with `await`. Decided here: `iscoroutinefunction` lies for several.
+        optional: Whether nothing is lost on a version of the SDK that does not have it.
     """
 
     module: str
     path: str
     method: str
     wrapper: WrapperFactory
-    reader: Callable[[], Reader] | None = None
+    reader: type[Reader] | None = None
     is_async: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

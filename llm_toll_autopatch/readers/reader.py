@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from llm_toll_autopatch.estimate import Measure
     from llm_toll_autopatch.records import Usage
@@ -46,6 +46,8 @@ class Reader:
         service_tier: The tier that the response names; the last one is what served.
         response_id: The provider's id of the response.
         input_chars: Characters of text in the request, for an estimate.
+        lasts: Whether this is work that goes on after its answer, or stream, has come: its usage is fetched later.
+        unfinished: Whether such work was still going on when it was last heard of.
         output_chars: Characters that the model wrote: text, reasoning, refusals, names and arguments of tool calls.
         measure: What counts a text's characters: `len`, or the user's estimator in its place (see `estimate`). What
             runs for every chunk calls `len` itself, which costs less.
@@ -55,8 +57,8 @@ class Reader:
     operation: ClassVar[str]
 
     __slots__ = (
-        "asks_for_usage", "input_chars", "measure", "model", "output_chars", "response_id", "response_model",
-        "service_tier",
+        "asks_for_usage", "input_chars", "lasts", "measure", "model", "output_chars", "response_id", "response_model",
+        "service_tier", "unfinished",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -68,6 +70,13 @@ class Reader:
         self.output_chars = 0
         self.measure: Measure = len
         self.asks_for_usage = False
+        self.lasts = False
+        self.unfinished = False
+
+    @classmethod
+    def parts(cls, answer: Any) -> Iterable[Any]:
+        """Return what is billed separately in an answer that tells of earlier work: each is given to `finish`."""
+        return (answer,)
 
     def begin(self, request: Mapping[str, Any]) -> None:
         """Take the keyword arguments of the call, before it is sent. They are not to be changed or kept."""
@@ -84,7 +93,7 @@ class Reader:
 
     def feed(self, chunk: Any) -> bool | None:
         """Take one chunk of a stream. Return True when the user did not ask for it and must not see it."""
-        raise NotImplementedError
+        raise NotImplementedError  # an API without streams
 
     def finish(self, response: Any) -> None:
         """Take the whole response of a call that is not a stream: the SDK's model, or the parsed JSON."""

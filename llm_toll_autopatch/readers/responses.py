@@ -76,6 +76,8 @@ class Responses(Reader):
             self._usage = usage
         if (tool_usage := get(response, "tool_usage")) is not None:
             self._tool_usage = tool_usage
+        self.lasts = get(response, "background") is True
+        self.unfinished = self.lasts and text(response, "status") in ("queued", "in_progress")
 
     def _searched(self, item: Any) -> None:
         kind = get(item, "type")

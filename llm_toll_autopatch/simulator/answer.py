@@ -49,11 +49,15 @@ class Call:
         body: The parsed JSON object.
         params: Named groups of the route's pattern.
         scenario: What the model's name stands for.
+        query: The query's parameters.
+        url: The simulator's own address, as the client called it.
     """
 
     body: Mapping[str, Any]
     params: Mapping[str, str]
     scenario: Scenario
+    query: Mapping[str, str] = field(default_factory=dict)
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

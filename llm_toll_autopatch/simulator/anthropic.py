@@ -13,7 +13,7 @@ from llm_toll_autopatch.simulator.reply import Reply, Tool, items, report
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["count_tokens", "error", "messages"]
+__all__ = ["count_tokens", "error", "headers", "messages", "whole"]
 
 _PLACEHOLDER_OUTPUT = 1
 _ERRORS: Mapping[int, tuple[str, str]] = {
@@ -66,9 +66,18 @@ def messages(call: Call) -> Answer:
     )
     if body.get("stream"):
         return Answer.stream(_events(reply), scenario, headers(), error=_error_event)
-    usage = report("usage", _usage(reply, _output(reply, reply.output_tokens)), scenario)
+    return Answer.unary(_whole(reply), scenario, headers())
+
+
+def whole(call: Call) -> dict[str, Any]:
+    """Return the message that answers nothing in particular."""
+    return _whole(Reply.to(call.scenario, tool=None, tool_results=call.scenario.tools))
+
+
+def _whole(reply: Reply) -> dict[str, Any]:
+    usage = report("usage", _usage(reply, _output(reply, reply.output_tokens)), reply.scenario)
     content = [block for block, _deltas in _blocks(reply, whole=True)]
-    return Answer.unary({**_message(reply), "content": content, **_stop(reply), **usage}, scenario, headers())
+    return {**_message(reply), "content": content, **_stop(reply), **usage}
 
 
 def _schema(body: Mapping[str, Any]) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import email.message
+import email.parser
 import json
 import socket
 import urllib.parse
@@ -74,7 +76,7 @@ class Connection:
             return False
         if request.headers.get("expect", "").lower() == "100-continue":
             self._socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.body = _json(self._read_body(request))
+        request.body = _parsed(self._read_body(request), request.headers.get("content-type", ""))
         keep = request.headers.get("connection", "").lower() != "close"
         self._receive(request)
         try:
@@ -202,11 +204,21 @@ def _parse(head: bytes) -> ReceivedRequest | None:
     )
 
 
-def _json(body: bytes) -> Any:
+def _parsed(body: bytes, kind: str) -> Any:
+    """Return a body's JSON, or the fields of a form, of whose files the names are kept; None when it is neither."""
+    if kind.startswith("multipart/form-data"):
+        form = email.parser.BytesParser().parsebytes(b"content-type: " + kind.encode("latin-1") + b"\r\n\r\n" + body)
+        return dict(_field(part) for part in form.walk() if not part.is_multipart())
     try:
         return json.loads(body) if body else None
     except ValueError:
         return None
+
+
+def _field(part: email.message.Message) -> tuple[str, str]:
+    name = str(part.get_param("name", header="content-disposition"))
+    payload = part.get_payload(decode=True)
+    return name, part.get_filename() or (payload.decode() if isinstance(payload, bytes) else "")
 
 
 def _head(answer: Answer, framing: str, *, keep: bool) -> bytes:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.simulator.scenario import Scenario
 
-__all__ = ["chat", "error", "headers", "served_tier"]
+__all__ = ["chat", "chat_usage", "error", "error_event", "headers", "served_tier"]
 
 _FINGERPRINT = "fp_51db84afab"
 _UNAVAILABLE = "The server had an error while processing your request. Sorry about that!"
@@ -78,14 +78,14 @@ def chat(call: Call) -> Answer:
     }
     if not body.get("stream"):
         choices = [_choice(index, reply) for index in range(reply.choices)]
-        usage = report("usage", _usage(reply, reply.output_tokens), scenario)
+        usage = report("usage", chat_usage(reply, reply.output_tokens), scenario)
         return Answer.unary({**common, "choices": choices, **usage}, scenario, headers())
     options = body.get("stream_options")
     options = options if isinstance(options, dict) else {}
     events = _Chunks(common, reply, options).events()
     if call.params.get("deployment"):
         events = itertools.chain([_azure_prelude()], events)
-    return Answer.stream(events, scenario, headers(), error=_error_event)
+    return Answer.stream(events, scenario, headers(), error=error_event)
 
 
 def _azure_prelude() -> Event:
@@ -116,7 +116,8 @@ def _schema(body: Mapping[str, Any]) -> Any:
     return schema.get("schema") if isinstance(schema, dict) else None
 
 
-def _usage(reply: Reply, output: int) -> dict[str, Any]:
+def chat_usage(reply: Reply, output: int) -> dict[str, Any]:
+    """Return the usage of chat and legacy completions."""
     scenario = reply.scenario
     completion = output + scenario.reasoning_tokens
     return {
@@ -180,7 +181,7 @@ class _Chunks:
         for index in range(reply.choices):
             yield self._chunk(index, {}, finish_reason=_finish_reason(reply), last=index == reply.choices - 1)
         if self._include_usage and not (reply.scenario.usage_last or reply.scenario.usage_every):
-            usage = report("usage", _usage(reply, reply.output_tokens), reply.scenario)
+            usage = report("usage", chat_usage(reply, reply.output_tokens), reply.scenario)
             if usage:
                 yield Event(_sse({**self._common, "choices": [], **usage, **self._padding()}))
         yield Event(b"data: [DONE]\n\n")
@@ -222,7 +223,7 @@ class _Chunks:
         if scenario.usage_every or (scenario.usage_last and last):
             seen = max(0, self._sent - len(reply.reasoning))
             output = reply.output_tokens if last else reply.share(seen)
-            return report("usage", _usage(reply, output), scenario)
+            return report("usage", chat_usage(reply, output), scenario)
         if scenario.no_usage or not (self._include_usage or scenario.usage_null):
             return {}
         return {"usage": None}
@@ -236,5 +237,6 @@ def _sse(value: Any) -> bytes:
     return b"data: " + compact(value) + b"\n\n"
 
 
-def _error_event(_events: int) -> bytes:
+def error_event(_events: int) -> bytes:
+    """Return the event with which a stream fails."""
     return _sse({"error": error_object(500, "")})

@@ -15,7 +15,7 @@ from llm_toll_autopatch.simulator.reply import Reply, Tool, items, report
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["responses"]
+__all__ = ["compact_response", "ended", "events", "item_of", "responses", "started"]
 
 _FAILED = {"code": "server_error", "message": "The model failed to generate a response."}
 
@@ -34,11 +34,33 @@ def responses(call: Call) -> Answer:
     )
     if body.get("stream"):
         return Answer.stream(_Events(body, reply).events(), scenario, headers(), error=_error_event)
-    output = [item.final for item in _items(reply)]
-    return Answer.unary(_ended(_started(body, reply), reply, output), scenario, headers())
+    if body.get("background"):
+        begun = {**started(body, reply), "id": f"resp_{body['model']}~{new_id('', 8)}", "background": True}
+        return Answer.unary({**begun, "status": "queued"}, scenario, headers())
+    return Answer.unary(ended(started(body, reply), reply, item_of(reply)), scenario, headers())
 
 
-def _started(body: Mapping[str, Any], reply: Reply) -> dict[str, Any]:
+def item_of(reply: Reply) -> list[dict[str, Any]]:
+    """Return the items of a response's output."""
+    return [item.final for item in _items(reply)]
+
+
+def events(body: Mapping[str, Any], reply: Reply, begun: Mapping[str, Any]) -> Iterator[Event]:
+    """Return the events of a response that has begun before."""
+    stream = _Events(body, reply)
+    stream.response = dict(begun)
+    return stream.events()
+
+
+def compact_response(call: Call) -> Answer:
+    """Answer `POST /v1/responses/compact`, which names no model."""
+    reply = Reply.to(call.scenario, tool=None, tool_results=call.scenario.tools)
+    whole = ended(started(call.body, reply), reply, item_of(reply))
+    kept = {name: whole[name] for name in ("id", "created_at", "output", "usage") if name in whole}
+    return Answer.unary({**kept, "object": "response.compaction"}, call.scenario, headers())
+
+
+def started(body: Mapping[str, Any], reply: Reply) -> dict[str, Any]:
     """Return the response object as it is at the start."""
     return {
         "id": new_id("resp_", 48),
@@ -74,7 +96,7 @@ def _started(body: Mapping[str, Any], reply: Reply) -> dict[str, Any]:
     }
 
 
-def _ended(response: Mapping[str, Any], reply: Reply, output: list[dict[str, Any]]) -> dict[str, Any]:
+def ended(response: Mapping[str, Any], reply: Reply, output: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the response object as it is at the end."""
     scenario = reply.scenario
     status = "failed" if scenario.failed else "incomplete" if scenario.incomplete else "completed"
@@ -152,22 +174,22 @@ class _Events:
 
     def __init__(self, body: Mapping[str, Any], reply: Reply) -> None:
         self._reply = reply
-        self._response = _started(body, reply)
+        self.response = started(body, reply)
         options = body.get("stream_options")
         self._obfuscate = not isinstance(options, dict) or options.get("include_obfuscation") is not False
         self._sequence = 0
 
     def events(self) -> Iterator[Event]:
         """Yield the events in order, the terminal one last."""
-        yield self._event("response.created", response=self._response)
-        yield self._event("response.in_progress", response=self._response)
+        yield self._event("response.created", response=self.response)
+        yield self._event("response.in_progress", response=self.response)
         items_ = _items(self._reply)
         for index, item in enumerate(items_):
             yield self._event("response.output_item.added", output_index=index, item=item.started)
             if item.kind in _FIELDS:
                 yield from self._content(index, item)
             yield self._event("response.output_item.done", output_index=index, item=item.final)
-        response = _ended(self._response, self._reply, [item.final for item in items_])
+        response = ended(self.response, self._reply, [item.final for item in items_])
         yield self._event(f"response.{response['status']}", response=response)
 
     def _content(self, index: int, item: _Item) -> Iterator[Event]:

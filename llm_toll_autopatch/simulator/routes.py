@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.simulator import anthropic, google, google_media, openai, responses
+from llm_toll_autopatch.simulator import anthropic, embeddings, google, google_media, media, openai, responses, stored
 from llm_toll_autopatch.simulator.answer import Answer, Call
 from llm_toll_autopatch.simulator.scenario import Scenario
 
@@ -28,7 +28,7 @@ class Route:
     pattern: re.Pattern[str]
     handle: Callable[[Call], Answer]
     error: Callable[[int, str], Answer]
-    method: str = "POST"
+    method: str
 
 
 def _route(
@@ -38,13 +38,43 @@ def _route(
     return Route(re.compile(rf"/(?:.*?/)??{pattern}"), handle, error, method)
 
 
+def _id(prefix: str) -> str:
+    """Return the pattern of an id that names its model."""
+    return rf"(?P<id>{prefix}_(?:stored_)?(?P<model>[^/~]+)~[^/]+)"
+
+
 _GEMINI = r"(?:publishers/(?P<publisher>[^/]+)/)?(?:models|tunedModels)/(?P<model>[^/]+)"
 
 ROUTES = (
     _route(r"(?:openai/deployments/(?P<deployment>[^/]+)/)?chat/completions", openai.chat, openai.error),
+    _route(rf"chat/completions/{_id('chatcmpl')}", stored.chat, openai.error, "GET"),
+    _route(r"completions", embeddings.completions, openai.error),
+    _route(r"(?:openai/deployments/(?P<deployment>[^/]+)/)?embeddings", embeddings.embeddings, openai.error),
+    _route(r"moderations", embeddings.moderations, openai.error),
+    _route(r"decisions", embeddings.decisions, openai.error),
+    _route(r"images/(?:generations|variations|(?P<edits>edits))", media.images, openai.error),
+    _route(r"audio/(?:transcriptions|(?P<translations>translations))", media.transcriptions, openai.error),
+    _route(r"audio/speech", media.speech, openai.error),
     _route(r"responses", responses.responses, openai.error),
+    _route(r"responses/compact", responses.compact_response, openai.error),
+    _route(rf"responses/{_id('resp')}", stored.response, openai.error, "GET"),
+    _route(rf"responses/{_id('resp')}/cancel", stored.response, openai.error),
+    _route(r"threads/(?:[^/]+/)?runs", stored.runs, openai.error),
+    _route(rf"threads/[^/]+/runs/{_id('run')}", stored.runs, openai.error, "GET"),
+    _route(rf"threads/[^/]+/runs/{_id('run')}/submit_tool_outputs", stored.runs, openai.error),
+    _route(rf"batches/{_id('batch')}", stored.batch, openai.error, "GET"),
+    _route(rf"batches/{_id('batch')}/cancel", stored.batch, openai.error),
+    _route(rf"evals/[^/]+/runs/{_id('evalrun')}", stored.eval_run, openai.error, "GET"),
     _route(r"messages", anthropic.messages, anthropic.error),
     _route(r"messages/count_tokens", anthropic.count_tokens, anthropic.error),
+    _route(rf"messages/batches/{_id('msgbatch')}", stored.message_batch, anthropic.error, "GET"),
+    _route(rf"messages/batches/{_id('msgbatch')}/results", stored.message_results, anthropic.error, "GET"),
+    _route(r"model/(?P<model>[^/]+)/invoke", anthropic.messages, anthropic.error),
+    _route(
+        r"publishers/anthropic/models/(?P<model>[^/]+):(?:rawPredict|streamRawPredict)",
+        anthropic.messages,
+        anthropic.error,
+    ),
     _route(rf"{_GEMINI}:generateContent", google.generate_content, google.error),
     _route(rf"{_GEMINI}:streamGenerateContent", google.stream_generate_content, google.error),
     _route(rf"{_GEMINI}:countTokens", google.count_tokens, google.error),
@@ -68,7 +98,7 @@ def answer(request: ReceivedRequest) -> Answer:
 def _answer(route: Route, params: Mapping[str, Any], request: ReceivedRequest) -> Answer:
     if request.method != route.method:
         return route.error(405, f"{request.path} wants {route.method}, not {request.method}.")
-    body = request.body if route.method == "POST" else {}
+    body = request.body if route.method == "POST" and (request.body is not None or not params.get("model")) else {}
     if not isinstance(body, dict):
         return route.error(400, "The request's body is not a JSON object.")
     model = params.get("model") or body.get("model")
@@ -81,4 +111,12 @@ def _answer(route: Route, params: Mapping[str, Any], request: ReceivedRequest) -
     request.scenario = scenario
     if scenario.error is not None:
         return route.error(scenario.error, "")
-    return route.handle(Call(body=body, params=params, scenario=scenario))
+    return route.handle(
+        Call(
+            body=body,
+            params=params,
+            scenario=scenario,
+            query=request.query,
+            url=f"http://{request.headers.get('host', '')}",
+        )
+    )

@@ -1,0 +1,45 @@
+"""Work that outlasts the request that began it: background responses, runs, batches. One record for each, by its id."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llm_toll_autopatch.metering import Call
+
+__all__ = ["counted", "keep", "note", "take"]
+
+_BOUND = 10_000
+
+_waiting: dict[str, Call] = {}
+_counted: dict[str, None] = {}
+
+
+def keep(work: str, call: Call) -> None:
+    """Let `call` wait until its work, whose id is `work`, is heard of again; else it is recorded at exit.
+
+    The oldest of very many is recorded as it is.
+    """
+    _waiting[work] = call
+    if len(_waiting) > _BOUND:
+        with contextlib.suppress(StopIteration, KeyError, RuntimeError):  # another thread was faster
+            _waiting.pop(next(iter(_waiting))).end("abandoned")
+
+
+def take(work: str) -> Call | None:
+    """Return the call that waits for `work`, which then waits no more; None when there is none."""
+    return _waiting.pop(work, None)
+
+
+def counted(work: str) -> bool:
+    """Return whether `work` has its record."""
+    return work in _counted
+
+
+def note(work: str) -> None:
+    """Remember that `work` has its record."""
+    _counted[work] = None
+    if len(_counted) > _BOUND:
+        with contextlib.suppress(StopIteration, KeyError, RuntimeError):
+            del _counted[next(iter(_counted))]

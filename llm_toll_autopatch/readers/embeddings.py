@@ -1,0 +1,46 @@
+"""OpenAI's embeddings. Fields as in the SDK's `types/create_embedding_response.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llm_toll_autopatch.estimate import text_chars
+from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
+from llm_toll_autopatch.readers.reader import Reader, Reading
+from llm_toll_autopatch.records import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Embeddings"]
+
+_USAGE = frozenset({"prompt_tokens", "total_tokens"})
+
+
+class Embeddings(Reader):
+    """`embeddings`: input tokens, and no output that could be billed."""
+
+    operation = "embeddings"
+    __slots__ = ("_usage",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._usage: Any = None
+
+    def begin(self, request: Mapping[str, Any]) -> None:
+        """Count the text of the input."""
+        self.model = text(request, "model") or ""
+        self.input_chars = text_chars(request.get("input"), self.measure)
+
+    def finish(self, response: Any) -> None:
+        """Take a `CreateEmbeddingResponse`."""
+        self.response_model = text(response, "model")
+        self._usage = get(response, "usage")
+
+    def usage(self, *, ended: bool) -> Reading | None:
+        """Return the tokens of the input."""
+        raw = as_mapping(self._usage)
+        given = count(raw, "prompt_tokens", "total_tokens")
+        if given is None:
+            return None
+        return Reading(Usage(input_tokens=given, details=leftovers(raw, _USAGE)), final=ended)

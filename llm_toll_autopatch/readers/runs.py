@@ -1,0 +1,52 @@
+"""Runs of OpenAI's Assistants: fields as in the SDK's `types/beta/threads/run.py`, usage as of chat completions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llm_toll_autopatch.estimate import text_chars
+from llm_toll_autopatch.readers.chat import ChatCompletions
+from llm_toll_autopatch.readers.fields import get, text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Runs"]
+
+_AT_WORK = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
+_INPUT = ("instructions", "additional_instructions", "additional_messages", "thread", "tools", "tool_outputs")
+
+
+class Runs(ChatCompletions):
+    """`beta.threads.runs`: a run goes on in the background, through several requests, and tells its usage last."""
+
+    operation = "runs"
+    __slots__ = ()
+
+    def begin(self, request: Mapping[str, Any]) -> None:
+        """Count the text of what this request adds; the thread's own messages are not seen."""
+        self.model = text(request, "model") or ""
+        self.input_chars = sum(text_chars(request.get(part), self.measure) for part in _INPUT)
+
+    def ask_for_usage(self, request: Mapping[str, Any], endpoint: str | None, *, always: bool) -> dict[str, Any] | None:
+        """Runs report their usage unasked."""
+        del request, endpoint, always
+        return None
+
+    def feed(self, event: Any) -> bool:
+        """Take an `AssistantStreamEvent`. Only the run's own events count: its steps repeat parts of its usage."""
+        kind = text(event, "event") or ""
+        data = get(event, "data")
+        if kind.startswith("thread.run.") and not kind.startswith("thread.run.step."):
+            self.finish(data)
+        elif kind == "thread.message.delta":
+            self.output_chars += text_chars(get(get(data, "delta"), "content"), self.measure)
+        return False
+
+    def finish(self, response: Any) -> None:
+        """Take a `Run`."""
+        self._header(response)
+        self.lasts = True
+        self.unfinished = text(response, "status") in _AT_WORK
+        self._unfinished = int(self.unfinished)
+        self._report(get(response, "usage"))
