@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.records import Outcome
 
-__all__ = ["AsyncManagerProxy", "AsyncStreamProxy", "Lifecycle", "ManagerProxy", "Meter", "StreamProxy"]
+__all__ = [
+    "AsyncManagerProxy",
+    "AsyncStreamProxy",
+    "Lifecycle",
+    "ManagerProxy",
+    "Meter",
+    "StreamProxy",
+    "outcome_of_exit",
+]
 
 _closing: set[asyncio.Task[None]] = set()  # the event loop itself keeps no reference to a task
 
@@ -163,7 +171,7 @@ class StreamProxy(_Proxy):
         try:
             return self.__wrapped__.__exit__(kind, error, traceback)
         finally:
-            self._self_meter.end(_outcome_of_exit(error), error)
+            self._self_meter.end(outcome_of_exit(error), error)
 
     def close(self) -> Any:
         """Close the stream."""
@@ -185,7 +193,7 @@ class StreamProxy(_Proxy):
                 self._self_finish("abandoned", from_finalizer=True)
 
 
-def _outcome_of_exit(error: BaseException | None) -> Outcome:
+def outcome_of_exit(error: BaseException | None) -> Outcome:
     """Return how a call ended whose `with` was left by `error`: an exception in the user's own code is a break."""
     return "closed" if error is None or isinstance(error, Exception | GeneratorExit) else "cancelled"
 
@@ -229,7 +237,7 @@ class AsyncStreamProxy(_Proxy):
         try:
             return await self.__wrapped__.__aexit__(kind, error, traceback)
         finally:
-            self._self_meter.end(_outcome_of_exit(error), error)
+            self._self_meter.end(outcome_of_exit(error), error)
             await self._self_meter.written()
 
     async def close(self) -> Any:
@@ -389,7 +397,7 @@ class ManagerProxy(_ManagerProxy):
         try:
             return self.__wrapped__.__exit__(kind, error, traceback)
         finally:
-            self._self_end(_outcome_of_exit(error), error)
+            self._self_end(outcome_of_exit(error), error)
 
 
 class AsyncManagerProxy(_ManagerProxy):
@@ -412,6 +420,6 @@ class AsyncManagerProxy(_ManagerProxy):
         try:
             return await self.__wrapped__.__aexit__(kind, error, traceback)
         finally:
-            self._self_end(_outcome_of_exit(error), error)
+            self._self_end(outcome_of_exit(error), error)
             if self._self_call is not None:
                 await self._self_call.written()

@@ -36,6 +36,7 @@ VOLATILE = {
     "completed_at",
     "obfuscation",
     "thought_signature",
+    "updated",
 }
 """Fields that differ between two runs of the same scenario."""
 

@@ -65,8 +65,20 @@ def response(call: Call, answer: Any, _target: Target) -> Any:
     return answer
 
 
-def request(target: Target, caller: Callable[[Any], Caller], deliver: Deliver = response) -> Wrapper:
-    """Wrap a method that sends its request when it is called, or awaited."""
+def request(
+    target: Target,
+    caller: Callable[[Any], Caller],
+    deliver: Deliver = response,
+    configured: Callable[[], Settings | None] = settings.active,
+) -> Wrapper:
+    """Wrap a method that sends its request when it is called, or awaited.
+
+    Args:
+        target: The method.
+        caller: Tells who sends the request.
+        deliver: Hands out the answer.
+        configured: Returns the configuration that counts for a call; None when there is none.
+    """
 
     def hand_out(call: Call, answer: Any) -> Any:
         try:
@@ -76,12 +88,17 @@ def request(target: Target, caller: Callable[[Any], Caller], deliver: Deliver = 
             call.end("completed")
             return answer
 
-    return (_async_request if target.is_async else _sync_request)(target, caller, hand_out)
+    return (_async_request if target.is_async else _sync_request)(target, caller, hand_out, configured)
 
 
-def _sync_request(target: Target, caller: Callable[[Any], Caller], hand_out: Callable[[Call, Any], Any]) -> Wrapper:
+def _sync_request(
+    target: Target,
+    caller: Callable[[Any], Caller],
+    hand_out: Callable[[Call, Any], Any],
+    configured: Callable[[], Settings | None],
+) -> Wrapper:
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        active = settings.active()
+        active = configured()
         if active is None:
             return wrapped(*args, **kwargs)
         call, kwargs = begin(target, caller, instance, kwargs, active)
@@ -97,7 +114,12 @@ def _sync_request(target: Target, caller: Callable[[Any], Caller], hand_out: Cal
     return wrapper
 
 
-def _async_request(target: Target, caller: Callable[[Any], Caller], hand_out: Callable[[Call, Any], Any]) -> Wrapper:
+def _async_request(
+    target: Target,
+    caller: Callable[[Any], Caller],
+    hand_out: Callable[[Call, Any], Any],
+    configured: Callable[[], Settings | None],
+) -> Wrapper:
     async def send(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], active: Settings
     ) -> Any:
@@ -116,7 +138,7 @@ def _async_request(target: Target, caller: Callable[[Any], Caller], hand_out: Ca
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         # What is configured counts when the method is called, not when its coroutine is awaited. Nothing else happens
         # before that: helpers of the SDK make coroutines that they may never await.
-        active = settings.active()
+        active = configured()
         if active is None:
             return wrapped(*args, **kwargs)
         return named_like(wrapped, send(wrapped, instance, args, kwargs, active))

@@ -9,13 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from llm_toll_autopatch.providers import calls
+from llm_toll_autopatch.providers import calls, stainless
 from llm_toll_autopatch.providers.google_batches import results
+from llm_toll_autopatch.providers.google_interactions import fetched, interaction, opened
+from llm_toll_autopatch.providers.google_live import connected, received
 from llm_toll_autopatch.providers.google_streams import answered, held, held_async, streamed, streamed_async
 from llm_toll_autopatch.providers.target import Caller, Provider, Target, Wrapper
 from llm_toll_autopatch.readers.embed_content import EmbedContent
+from llm_toll_autopatch.readers.gemini_live import LiveTurn
 from llm_toll_autopatch.readers.generate_content import GenerateContent
 from llm_toll_autopatch.readers.imagen import Imagen
+from llm_toll_autopatch.readers.interactions import Interaction, InteractionDecision
 from llm_toll_autopatch.readers.veo import Veo
 
 if TYPE_CHECKING:
@@ -27,7 +31,13 @@ __all__ = ["PROVIDER"]
 
 
 def _caller(resource: Any) -> Caller:
-    client = resource._api_client
+    client = getattr(resource, "_api_client", None)
+    if client is None:  # a generated resource, which has but the address
+        if (old := getattr(resource, "_client", None)) is not None:
+            host = old.base_url.host or None
+        else:
+            host = urlsplit(resource.sdk_configuration.get_server_details()[0]).hostname
+        return Caller("vertex" if "aiplatform" in (host or "") else "google", host)
     host = urlsplit(client._http_options.base_url or "").hostname
     return Caller("vertex" if client.vertexai else "google", host)
 
@@ -55,6 +65,11 @@ def _both(path: str, method: str, reader: type[Reader], *, optional: bool = Fals
 _MODELS = "google.genai.models"
 _CHATS = "google.genai.chats"
 _BATCHES = "google.genai.batches"
+_LIVE = "google.genai.live"
+_INTERACTIONS, _INTERACT = "google.genai._gaos.interactions", "interactions.create"
+_DECISIONS, _DECIDE = "google.genai._gaos.decisions", "decisions.create"
+_OLD = "google.genai._interactions.resources.interactions"
+_PUBLIC = "google.genai._gaos.google_genai"
 _CLIENT = "google.genai._api_client"
 _STREAM, _EMBED = "models.generate_content_stream", "models.embed_content"
 
@@ -78,6 +93,21 @@ PROVIDER = Provider(
         *_both("recontext_image", "recontext_image", Imagen),
         *_both("segment_image", "segment_image", Imagen),
         *_both("_generate_videos", "generate_videos", Veo),
+        Target(_INTERACTIONS, "Interactions.create", _INTERACT, interaction, Interaction),
+        Target(_INTERACTIONS, "AsyncInteractions.create", _INTERACT, interaction, Interaction, True),
+        Target(_PUBLIC, "GeminiNextGenInteractions.create", _INTERACT, opened),
+        Target(_PUBLIC, "AsyncGeminiNextGenInteractions.create", _INTERACT, opened, is_async=True),
+        Target(_INTERACTIONS, "Interactions.get", "interactions.get", fetched),
+        Target(_INTERACTIONS, "AsyncInteractions.get", "interactions.get", fetched, is_async=True),
+        Target(_INTERACTIONS, "Interactions.cancel", "interactions.cancel", fetched),
+        Target(_INTERACTIONS, "AsyncInteractions.cancel", "interactions.cancel", fetched, is_async=True),
+        # Up to 2.0 another generator made them, the one of OpenAI's and Anthropic's SDKs.
+        Target(_OLD, "InteractionsResource.create", _INTERACT, stainless.request, Interaction, optional=True),
+        Target(_OLD, "AsyncInteractionsResource.create", _INTERACT, stainless.request, Interaction, True, True),
+        Target(_DECISIONS, "Decisions.create", _DECIDE, interaction, InteractionDecision, optional=True),
+        Target(_DECISIONS, "AsyncDecisions.create", _DECIDE, interaction, InteractionDecision, True, True),
+        Target(_LIVE, "AsyncLive.connect", "live.connect", connected, is_async=True),
+        Target(_LIVE, "AsyncSession._receive", "live.connect", received, LiveTurn, True),
         Target(_BATCHES, "Batches.get", "batches.get", results),
         Target(_BATCHES, "AsyncBatches.get", "batches.get", results, is_async=True),
         Target(_CLIENT, "BaseApiClient._async_request", "requests", answered, is_async=True),

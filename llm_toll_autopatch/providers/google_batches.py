@@ -33,15 +33,17 @@ _recorded: dict[tuple[str, str], object] = {}
 def results(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap a method that returns a batch job, which holds its results once it is done."""
 
-    def note(instance: Any, job: Any, active: Settings) -> None:
+    def note(instance: Any, job: Any, active: Settings) -> list[Call]:
         try:
-            _record(job, active, caller(instance), target.method)
+            return _record(job, active, caller(instance), target.method)
         except Exception as error:
             failures.note(f"reading the results of {target.method}", error)
+            return []
 
     async def wait(wrapped: Any, instance: Any, args: Any, kwargs: Mapping[str, Any], active: Settings) -> Any:
         job = await wrapped(*args, **kwargs)
-        note(instance, job, active)
+        for call in note(instance, job, active):
+            await call.written()
         return job
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -57,11 +59,12 @@ def results(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     return wrapper
 
 
-def _record(job: Any, active: Settings, who: Caller, method: str) -> None:
+def _record(job: Any, active: Settings, who: Caller, method: str) -> list[Call]:
     destination = get(job, "dest")
     found = [(make, get(destination, name)) for name, make in _RESULTS]
     if not any(results for _, results in found) or not _first_time(who.endpoint or "", text(job, "name") or ""):
-        return
+        return []
+    recorded = []
     for make, entries in found:
         for entry in entries or ():
             response = get(entry, "response")
@@ -69,7 +72,10 @@ def _record(job: Any, active: Settings, who: Caller, method: str) -> None:
                 continue
             reader = make()
             reader.model = text(job, "model") or ""
-            Call(reader, active, provider=who.provider, method=method, endpoint=who.endpoint).finish(response)
+            call = Call(reader, active, provider=who.provider, method=method, endpoint=who.endpoint)
+            call.finish(response)
+            recorded.append(call)
+    return recorded
 
 
 def _first_time(host: str, name: str) -> bool:

@@ -17,16 +17,20 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from llm_toll_autopatch import settings
 from llm_toll_autopatch.metering import Call, outcome_of
 from llm_toll_autopatch.providers import calls
-from llm_toll_autopatch.streams import AsyncStreamProxy, Lifecycle, StreamProxy
+from llm_toll_autopatch.streams import AsyncStreamProxy, Lifecycle, StreamProxy, outcome_of_exit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from types import TracebackType
 
     from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
     from llm_toll_autopatch.records import Outcome
     from llm_toll_autopatch.settings import Settings
 
-__all__ = ["answered", "current", "held", "held_async", "streamed", "streamed_async"]
+__all__ = [
+    "Session", "answered", "configured", "counted", "counted_async", "current", "held", "held_async", "hold",
+    "streamed", "streamed_async",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -36,7 +40,7 @@ class Session(Lifecycle):
 
     Attributes:
         active: The configuration when the user asked for the stream; it counts for all its requests.
-        chunks: The SDK's generator.
+        chunks: The SDK's generator, or its stream around one.
     """
 
     __slots__ = ("_connections", "active", "chunks")
@@ -56,7 +60,8 @@ class Session(Lifecycle):
     @property
     def busy(self) -> bool:
         """Whether somebody waits for a chunk at this moment: then nobody else can close the generator."""
-        return bool(getattr(self.chunks, "gi_running", False) or getattr(self.chunks, "ag_running", False))
+        chunks = getattr(self.chunks, "generator", self.chunks)
+        return bool(getattr(chunks, "gi_running", False) or getattr(chunks, "ag_running", False))
 
     def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
         """End the request that is open; return False when none was, or when somebody else still reads it."""
@@ -77,8 +82,9 @@ class Session(Lifecycle):
 
     async def close(self) -> None:
         """Close the user's async generator, and the connection, which the SDK leaves open until the next collection."""
+        chunks = self.chunks
         try:
-            await self.chunks.aclose()
+            await (chunks.aclose() if hasattr(chunks, "aclose") else chunks.close())
         finally:
             if not self.busy:
                 await _release(self._connections)
@@ -91,6 +97,12 @@ _connections: ContextVar[list[Any] | None] = ContextVar("llm_toll_google_connect
 def current() -> Session | None:
     """Return the stream on whose behalf the SDK is running."""
     return _session.get()
+
+
+def configured() -> Settings | None:
+    """Return the configuration that counts for a request: that of the stream on whose behalf it is sent."""
+    session = _session.get()
+    return settings.active() if session is None else session.active
 
 
 class _Under(Generic[T]):
@@ -155,6 +167,17 @@ class _Held(StreamProxy):
 
     _self_meter: Session
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Any:
+        self._self_meter.end(outcome_of_exit(error), error)
+        return super().__exit__(kind, error, traceback)
+
+    def close(self) -> Any:
+        """Close the stream, having reported it: what the SDK drops while it closes says less."""
+        self._self_meter.end("closed")
+        return super().close()
+
     def send(self, value: Any) -> Any:
         """Advance the generator."""
         token = _session.set(self._self_meter)
@@ -177,6 +200,19 @@ class _AsyncHeld(AsyncStreamProxy):
 
     _self_meter: Session
 
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Any:
+        self._self_meter.end(outcome_of_exit(error), error)
+        return await super().__aexit__(kind, error, traceback)
+
+    async def close(self) -> Any:
+        """Close the stream, having reported it: what the SDK drops while it closes says less."""
+        self._self_meter.end("closed")
+        return await super().close()
+
+    aclose = close
+
     async def asend(self, value: Any) -> Any:
         """Advance the generator."""
         return await self._self_step(self.__wrapped__.asend(value))
@@ -191,6 +227,7 @@ class _AsyncHeld(AsyncStreamProxy):
             return await _Under(_session, session, step)
         except StopAsyncIteration:
             session.end("completed")
+            await session.written()
             raise
         except BaseException as error:
             self._self_finish(outcome_of(error), error)
@@ -229,11 +266,25 @@ def held(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
         chunks = wrapped(*args, **kwargs)
         if active is None or (_session.get() is not None and _asked_by_a_chat()):
             return chunks
-        session = Session(active)
-        session.chunks = chunks
-        return _Held(chunks, session, close_on_break=active.close_on_break, source=session.within())
+        return _handed_out(chunks, Session(active))
 
     return wrapper
+
+
+def _handed_out(chunks: Any, session: Session) -> _Held:
+    session.chunks = chunks
+    return _Held(chunks, session, close_on_break=session.active.close_on_break, source=session.within())
+
+
+def _handed_out_async(chunks: Any, session: Session) -> _AsyncHeld:
+    session.chunks = chunks
+    return _AsyncHeld(
+        chunks,
+        session,
+        close_on_break=session.active.close_on_break,
+        source=_Within(session),
+        close=session.close,
+    )
 
 
 def held_async(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
@@ -241,17 +292,11 @@ def held_async(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
 
     async def hand_out(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], session: Session) -> Any:
         try:
-            chunks = session.chunks = await _Under(_session, session, wrapped(*args, **kwargs))
+            chunks = await _Under(_session, session, wrapped(*args, **kwargs))
         except BaseException as error:
             session.end(outcome_of(error), error)  # some versions send the first request here
             raise
-        return _AsyncHeld(
-            chunks,
-            session,
-            close_on_break=session.active.close_on_break,
-            source=_Within(session),
-            close=session.close,
-        )
+        return _handed_out_async(chunks, session)
 
     def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         active = settings.active()
@@ -262,22 +307,45 @@ def held_async(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
     return wrapper
 
 
+def hold(is_stream: Callable[[Any], bool], *, is_async: bool) -> Wrapper:
+    """Wrap a method that sends its first request at once and returns either an answer or a stream."""
+
+    async def send(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], session: Session) -> Any:
+        answer = await _Under(_session, session, wrapped(*args, **kwargs))
+        return _handed_out_async(answer, session) if is_stream(answer) else answer
+
+    def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        active = settings.active()
+        if active is None:
+            return wrapped(*args, **kwargs)
+        session = Session(active)
+        if is_async:
+            return calls.named_like(wrapped, send(wrapped, args, kwargs, session))
+        token = _session.set(session)
+        try:
+            answer = wrapped(*args, **kwargs)
+        finally:
+            _session.reset(token)
+        return _handed_out(answer, session) if is_stream(answer) else answer
+
+    return wrapper
+
+
 def _begin(
     target: Target, caller: Callable[[Any], Caller], instance: Any, kwargs: Mapping[str, Any]
 ) -> tuple[Session | None, Call | None]:
     """Begin the call of one request of a stream, under the configuration of the stream that the user holds."""
-    session = _session.get()
-    active = settings.active() if session is None else session.active
+    active = configured()
     call = None if active is None else calls.begin(target, caller, instance, kwargs, active)[0]
     if call is not None:
         call.stream = True
-    return session, call
+    return _session.get(), call
 
 
 def streamed(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap the private method that sends one request and returns its chunks as a generator."""
 
-    def counted(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Any]:
+    def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Any]:
         # The request is sent with the first `next`, as by the SDK's own generator: one that is never asked is free.
         session, call = _begin(target, caller, instance, kwargs)
         chunks = wrapped(*args, **kwargs)
@@ -286,22 +354,27 @@ def streamed(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
             return
         if session is not None:
             session.sent(call)
-        try:
-            for chunk in chunks:
-                call.feed(chunk)
-                yield chunk
-        except GeneratorExit:
-            call.end("closed")
-            raise
-        except BaseException as error:
-            call.end(outcome_of(error), error)
-            raise
-        call.end("completed")
+        yield from counted(chunks, call)
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        return counted(wrapped, instance, args, kwargs)
+        return send(wrapped, instance, args, kwargs)
 
     return wrapper
+
+
+def counted(chunks: Iterator[Any], call: Call) -> Iterator[Any]:
+    """Pass on the chunks of one request, and end its call when they end or are given up."""
+    try:
+        for chunk in chunks:
+            call.feed(chunk)
+            yield chunk
+    except GeneratorExit:
+        call.end("closed")
+        raise
+    except BaseException as error:
+        call.end(outcome_of(error), error)
+        raise
+    call.end("completed")
 
 
 def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
@@ -317,14 +390,14 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
         except BaseException as error:
             call.end(outcome_of(error), error)
             raise
-        counted = _count_async(chunks, call, connections)
+        counting = counted_async(chunks, call, connections)
         if session is not None:
             session.sent(call, connections)
         else:
             # Nobody above tells how it ends. With a session this would speak too soon: a generator's weak references
             # die before the generator sees that it is closed, and older versions drop it while the user closes theirs.
-            weakref.finalize(counted, call.end, "abandoned", from_finalizer=True)
-        return counted
+            weakref.finalize(counting, call.end, "abandoned", from_finalizer=True)
+        return counting
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         return calls.named_like(wrapped, send(wrapped, instance, args, kwargs))
@@ -332,7 +405,10 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     return wrapper
 
 
-async def _count_async(chunks: AsyncIterator[Any], call: Call, connections: list[Any]) -> AsyncIterator[Any]:
+async def counted_async(
+    chunks: AsyncIterator[Any], call: Call, connections: list[Any] | None = None
+) -> AsyncIterator[Any]:
+    """Pass on the chunks of one request, end its call when they end or are given up, and release its connections."""
     try:
         async for chunk in chunks:
             call.feed(chunk)
@@ -343,7 +419,7 @@ async def _count_async(chunks: AsyncIterator[Any], call: Call, connections: list
         else:
             call.end(outcome_of(error), error)
         with contextlib.suppress(Exception):
-            await _release(connections)
+            await _release(connections or [])
         raise
     call.end("completed")
     await call.written()

@@ -199,13 +199,13 @@ def _name(value: Any) -> str | None:
 
 
 def modalities(usage: Any, *names: str) -> dict[str, int]:
-    """Return the tokens of each modality but text, lower-case, in lists of `ModalityTokenCount`."""
+    """Return the tokens of each modality but text, lower-case, in lists of `ModalityTokenCount` or `ModalityTokens`."""
     found: dict[str, int] = {}
     for name in names:
         entries = get(usage, name)
         for entry in entries if isinstance(entries, list | tuple) else ():
             kind = _name(get(entry, "modality"))
-            number = count(entry, "token_count", "tokenCount")
+            number = count(entry, "token_count", "tokenCount", "tokens")
             if number and kind is not None and kind not in ("text", "modality_unspecified"):
                 found[kind] = found.get(kind, 0) + number
     return found

@@ -17,7 +17,7 @@ from llm_toll_autopatch.simulator.reply import Reply, Tool, items, report
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["count_tokens", "error", "generate_content", "stream_generate_content"]
+__all__ = ["coded_error", "count_tokens", "error", "generate_content", "stream_generate_content"]
 
 _CAPITAL = re.compile("[A-Z]")
 _ERRORS: Mapping[int, tuple[str, str]] = {
@@ -45,6 +45,13 @@ def _error_object(status: int, message: str) -> dict[str, Any]:
 def error(status: int, message: str) -> Answer:
     """Answer with Google's error JSON."""
     return Answer.error(status, _error_object(status, message), headers())
+
+
+def coded_error(status: int, message: str) -> Answer:
+    """Answer with the error JSON of the interactions, whose code is a word."""
+    told = _error_object(status, message)["error"]
+    body = {"error": {"code": told["status"].lower(), "message": told["message"]}}
+    return Answer.error(status, body, headers())
 
 
 def count_tokens(call: Call) -> Answer:
