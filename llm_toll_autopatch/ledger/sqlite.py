@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Self
 from llm_toll_autopatch.ledger.errors import LedgerError
 from llm_toll_autopatch.ledger.files import identity, make_private
 from llm_toll_autopatch.ledger.location import default_path
-from llm_toll_autopatch.ledger.money import from_nano_usd
 from llm_toll_autopatch.ledger.schema import (
     APPLICATION_ID,
     COLUMNS,
@@ -25,7 +24,7 @@ from llm_toll_autopatch.ledger.schema import (
     record_of,
     row_of,
 )
-from llm_toll_autopatch.ledger.totals import GROUPINGS, Totals
+from llm_toll_autopatch.ledger.totals import GROUPINGS, SUMS, Totals, totals_of
 from llm_toll_autopatch.sinks import SinkUnavailableError
 from llm_toll_autopatch.sinks.forking import watch_forks
 
@@ -297,8 +296,8 @@ class SQLiteLedger:
         where, values = _where(since, until)
         keys = [GROUPINGS[name] for name in by]
         order = f" GROUP BY {', '.join(keys)} ORDER BY {', '.join(keys)}" if keys else " HAVING COUNT(*) > 0"
-        query = f"SELECT {', '.join([*keys, *_SUMS])} FROM calls{where}{order}"  # noqa: S608 - our own names
-        return [_totals_of(row, len(keys)) for row in self._rows(query, values)]
+        query = f"SELECT {', '.join([*keys, *SUMS])} FROM calls{where}{order}"  # noqa: S608 - our own names
+        return [totals_of(row, len(keys)) for row in self._rows(query, values)]
 
     def _rows(self, query: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         if not self.path.exists():
@@ -331,36 +330,6 @@ def _all_or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def _sum(column: str) -> str:
-    # In two halves, because a sum beyond 64 bits is an error in SQLite.
-    return f"COALESCE(SUM({column} >> 32), 0), COALESCE(SUM({column} & 0xFFFFFFFF), 0)"
-
-
-_SUMS = (
-    "COUNT(*)",
-    _sum("input_tokens"),
-    _sum("output_tokens"),
-    _sum("cost_nano_usd"),
-    "SUM(cost_nano_usd IS NULL)",
-    "SUM(usage_source IN ('estimated', 'partial'))",
-    "SUM(outcome = 'error')",
-)
-
-
-def _totals_of(row: tuple[Any, ...], keys: int) -> Totals:
-    calls, input_high, input_low, output_high, output_low, nano_high, nano_low, unknown, estimated, errors = row[keys:]
-    return Totals(
-        key=tuple(row[:keys]),
-        calls=calls,
-        input_tokens=(input_high << 32) + input_low,
-        output_tokens=(output_high << 32) + output_low,
-        cost_usd=None if unknown == calls else from_nano_usd((nano_high << 32) + nano_low),
-        unknown_cost_calls=unknown,
-        estimated_calls=estimated,
-        errors=errors,
-    )
 
 
 def _where(since: datetime | None, until: datetime | None, project: str | None = None) -> tuple[str, list[str]]:

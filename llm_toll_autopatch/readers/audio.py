@@ -48,14 +48,14 @@ class Transcriptions(Reader):
     def feed(self, event: Any) -> None:
         """Take a `TranscriptionStreamEvent`: the usage is on the last one."""
         if event.type == "transcript.text.delta":
-            self.output_chars += len(text(event, "delta") or "")
+            self.output_chars += self.measure(text(event, "delta") or "")
         elif event.type == "transcript.text.done":
             self._usage = get(event, "usage")
             self._final = True
 
     def finish(self, response: Any) -> None:
         """Take a `Transcription` in any of its forms."""
-        self.output_chars += len(response if isinstance(response, str) else text(response, "text") or "")
+        self.output_chars += self.measure(response if isinstance(response, str) else text(response, "text") or "")
         self._usage = get(response, "usage")
         self._duration = _seconds(get(response, "duration"))  # of the verbose form
         self._final = True
@@ -103,7 +103,7 @@ class Speech(Reader):
         """Count the characters that are to be spoken, and those that say how."""
         self.model = text(request, "model") or ""
         self._text = text_chars(request.get("input"))
-        self.input_chars = self._text + text_chars(request.get("instructions"))
+        self.input_chars = sum(text_chars(request.get(part), self.measure) for part in ("input", "instructions"))
 
     def finish(self, response: Any) -> None:
         """Take the recording, which is not looked at."""

@@ -74,10 +74,10 @@ class Responses(Reader):
         self.service_tier = text(response, "service_tier") or self.service_tier
         if (usage := get(response, "usage")) is not None:
             self._usage = usage
-        self.lasts = get(response, "background") is True
-        self.unfinished = self.lasts and text(response, "status") in ("queued", "in_progress")
         if (tool_usage := get(response, "tool_usage")) is not None:
             self._tool_usage = tool_usage
+        self.lasts = get(response, "background") is True
+        self.unfinished = self.lasts and text(response, "status") in ("queued", "in_progress")
 
     def _searched(self, item: Any) -> None:
         kind = get(item, "type")

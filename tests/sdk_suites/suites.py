@@ -78,6 +78,7 @@ SUITES = (
         ),
         slice=(
             "tests/test_streaming.py", "tests/lib/streaming", "tests/test_required_args.py", "tests/test_response.py",
+            "tests/test_middleware.py", "tests/lib/test_refusal_fallback_streaming.py",
         ),
         # The SDK's own plugin, which makes respx see the HTTP library that the SDK uses.
         options=("-p", "tests._alias_httpx"),
