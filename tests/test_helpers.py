@@ -8,8 +8,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from roads import GPT
-from sources import CLAUDE, MESSAGES, PROMPT, async_clients_of, clients_of
+from sources import CLAUDE, GPT, MESSAGES, PROMPT, async_clients_of, clients_of
 
 from llm_toll_autopatch import MemorySink, flush, patched
 from llm_toll_autopatch.records import CallRecord
@@ -81,8 +80,8 @@ def test_a_break_out_of_a_manager(method: str, sim: Simulator) -> None:
 def test_leaving_a_manager(method: str, sim: Simulator) -> None:
     """Leaving the `with` without reading closes the stream and is one record."""
     with patched() as sink, clients_of(sim) as clients:
-        with MANAGERS[method][1](clients, "+chunks=40+delay=10"):
-            pass
+        with MANAGERS[method][1](clients, "+chunks=40+delay=10") as stream:
+            assert stream is not None
         (request,) = sim.requests
         assert request.wait(5)
         assert request.hung_up
@@ -140,7 +139,7 @@ def test_an_error_on_entering(sim: Simulator) -> None:
         assert only(sink).outcome == "error"
 
 
-def _weather(city: str) -> str:
+def get_weather(city: str) -> str:
     """Tell the weather.
 
     Args:
@@ -154,19 +153,23 @@ def test_a_tool_runner_is_one_record_a_request(stream: bool, sim: Simulator) -> 
     """A tool runner sends several requests, each of which is one record."""
     with patched() as sink, clients_of(sim) as clients:
         runner = clients.anthropic.beta.messages.tool_runner(
-            model=f"{CLAUDE}+tools=2", tools=[anthropic.beta_tool(_weather)], stream=stream, **_CLAUDE
+            model=f"{CLAUDE}+tools",
+            tools=[anthropic.beta_tool(get_weather)],
+            stream=stream,
+            max_iterations=4,
+            **_CLAUDE,
         )
         runner.until_done()
     assert isinstance(sink, MemorySink)
-    assert len(sim.requests) == 3
-    assert [record.usage.input_tokens for record in sink] == [25, 25, 25]
+    assert len(sim.requests) == 2
+    assert [record.usage.input_tokens for record in sink] == [25, 25]
     assert {record.usage_source for record in sink} == {"reported"}
 
 
 async def test_an_async_tool_runner(sim: Simulator) -> None:
     """The same, async."""
 
-    async def weather(city: str) -> str:
+    async def get_weather(city: str) -> str:
         """Tell the weather.
 
         Args:
@@ -177,7 +180,7 @@ async def test_an_async_tool_runner(sim: Simulator) -> None:
     with patched() as sink:
         async with async_clients_of(sim) as clients:
             runner = clients.anthropic.beta.messages.tool_runner(
-                model=f"{CLAUDE}+tools", tools=[anthropic.beta_async_tool(weather)], **_CLAUDE
+                model=f"{CLAUDE}+tools", tools=[anthropic.beta_async_tool(get_weather)], max_iterations=4, **_CLAUDE
             )
             await runner.until_done()
     assert isinstance(sink, MemorySink)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llm_toll_autopatch import settings
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.metering import Call, outcome_of
+from llm_toll_autopatch.providers.frames import uncounted
 from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def request(target: Target, caller: Callable[[Any], Caller], deliver: Deliver = 
 
 
 def _sync_request(target: Target, caller: Callable[[Any], Caller], hand_out: Callable[[Call, Any], Any]) -> Wrapper:
+    @uncounted
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         active = settings.active()
         if active is None:
@@ -84,6 +86,7 @@ def _sync_request(target: Target, caller: Callable[[Any], Caller], hand_out: Cal
 
 
 def _async_request(target: Target, caller: Callable[[Any], Caller], hand_out: Callable[[Call, Any], Any]) -> Wrapper:
+    @uncounted
     async def send(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], active: Settings
     ) -> Any:
@@ -97,6 +100,7 @@ def _async_request(target: Target, caller: Callable[[Any], Caller], hand_out: Ca
             raise
         return hand_out(call, answer)
 
+    @uncounted
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         # What is configured counts when the method is called, not when its coroutine is awaited. Nothing else happens
         # before that: helpers of the SDK make coroutines that they may never await.

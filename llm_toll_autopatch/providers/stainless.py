@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch import lasting, settings
 from llm_toll_autopatch.providers import calls, raw
+from llm_toll_autopatch.providers.frames import uncounted
 from llm_toll_autopatch.providers.target import Caller, Target, Wrapper, WrapperFactory
 from llm_toll_autopatch.streams import AsyncManagerProxy, AsyncStreamProxy, ManagerProxy, StreamProxy
 
@@ -66,6 +67,7 @@ def manager(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """
     proxy = AsyncManagerProxy if target.is_async else ManagerProxy
 
+    @uncounted
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         helper = wrapped(*args, **kwargs)
         active: Settings | None = settings.active()
