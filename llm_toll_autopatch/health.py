@@ -18,8 +18,8 @@ class ProviderStatus:
     Attributes:
         version: Its installed version; None when it is not installed.
         imported: Whether the program has imported it; what is patched can only be told then.
-        patched: `Class.method` of what is patched. Modules that the SDK loads later are patched when it does.
-        missing: `Class.method` of what this version of the SDK does not have, or has moved: not metered.
+        patched: Full names of the methods that are patched. Modules that the SDK loads later are patched when it does.
+        missing: Full names of what this version of the SDK does not have, or has moved: not metered.
         foreign: Modules whose wrappers sit on the same methods.
     """
 

@@ -175,9 +175,9 @@ def _install(name: str, target: Any) -> None:
                 return
             module = sys.modules[target.module]
             _patches[name][target] = Patch(target, module, load(name).caller, lambda: _enabled(name))
-            _missing[name].pop(target.path, None)
+            _missing[name].pop(target.where, None)
     except LookupError:
-        _missing[name][target.path] = None
+        _missing[name][target.where] = None
     except Exception as error:
         failures.note(f"patching {target.path}", error)
 
@@ -201,7 +201,7 @@ def _provider_status(name: str) -> ProviderStatus:
         return ProviderStatus(version=version_of(name))
     patches = _patches[name].values()
     foreign = {origin: None for patch in patches for origin in patch.foreign()}
-    methods = {patch.target.path: None for patch in patches}
+    methods = {patch.target.where: None for patch in patches}
     return ProviderStatus(
         version=version_of(name), imported=True, patched=tuple(methods), missing=tuple(_missing[name]),
         foreign=tuple(foreign),

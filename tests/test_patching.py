@@ -199,9 +199,10 @@ def test_status_names_what_is_patched_and_missing(monkeypatch: pytest.MonkeyPatc
     assert now.active
     sdk = now.providers["openai"]
     assert sdk.version == openai.__version__
-    assert sdk.missing == ("AsyncCompletions.create",)
-    assert "Completions.create" in sdk.patched
-    assert "missing, not metered: AsyncCompletions.create" in str(now)
+    chat = "openai.resources.chat.completions.completions"
+    assert sdk.missing == (f"{chat}.AsyncCompletions.create",)
+    assert f"{chat}.Completions.create" in sdk.patched
+    assert f"missing, not metered: {chat}.AsyncCompletions.create" in str(now)
     unpatch_all()
 
 

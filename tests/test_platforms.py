@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +16,7 @@ from anthropic.lib.vertex import _beta_messages as vertex
 from sources import CLAUDE, GPT, MESSAGES
 
 from llm_toll_autopatch import patch_all, patched, unpatch_all
+from llm_toll_autopatch.providers import load
 from llm_toll_autopatch.simulator import Simulator
 
 Ask = Callable[[Any], Any]
@@ -92,3 +96,22 @@ def test_a_copy_of_a_patched_method_is_wrapped_once(sim: Simulator) -> None:
     assert len(sink.records) == 1  # type: ignore[attr-defined]
     assert copied is before[1]
     assert vars(bedrock.Messages)["create"] is before[0]
+
+
+def test_every_method_of_the_table_is_there_and_restored() -> None:
+    """The newest SDKs have every method of our tables, and unpatch_all leaves the very objects."""
+    rows = [row for name in ("openai", "anthropic") for row in load(name).targets]
+    classes = [getattr(importlib.import_module(row.module), row.path.partition(".")[0]) for row in rows]
+    names = [row.path.partition(".")[2] for row in rows]
+    before = [vars(cls)[name] for cls, name in zip(classes, names, strict=True)]
+    now = patch_all(sink="memory")
+    assert [now.providers[name].missing for name in ("openai", "anthropic")] == [(), ()]
+    assert all(vars(cls)[name] is not old for cls, name, old in zip(classes, names, before, strict=True))
+    # Copied and pickled as the function is bare, by its name.
+    create = openai.resources.chat.completions.AsyncCompletions.create
+    assert copy.copy(create) is create
+    assert copy.deepcopy(create) is create
+    dump = pickle.dumps(create)
+    unpatch_all()
+    assert [vars(cls)[name] for cls, name in zip(classes, names, strict=True)] == before
+    assert pickle.loads(dump) is openai.resources.chat.completions.AsyncCompletions.create

@@ -47,6 +47,11 @@ class Target:
     reader: type[Reader] | None = None
     is_async: bool = False
 
+    @property
+    def where(self) -> str:
+        """The method's full name: several modules have a `Completions.create`."""
+        return f"{self.module}.{self.path}"
+
 
 @dataclass(frozen=True, slots=True)
 class Provider:
