@@ -4,14 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint format clean sdk-suites versions
 
 help:
-	@echo "make demo    run examples/chat.py with the three real SDKs against a local simulator and show the costs"
-	@echo "make test    run the tests"
-	@echo "make lint    ruff, mypy --strict"
-	@echo "make format  let ruff rewrite what it can"
-	@echo "make clean   remove .venv and caches"
+	@echo "make demo        run examples/chat.py with the three real SDKs against a local simulator and show the costs"
+	@echo "make test        run the tests"
+	@echo "make sdk-suites  run the SDKs' own tests bare and patched, and compare; SUITES=--slice is two minutes of them"
+	@echo "make versions    run the tests on old and new versions of the SDKs and Python"
+	@echo "make lint        ruff, mypy --strict"
+	@echo "make format      let ruff rewrite what it can"
+	@echo "make clean       remove .venv, what the two above installed, and caches"
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0])'
@@ -20,11 +22,24 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+# Talks to the simulator, whatever keys are in the environment: it costs nothing. To talk to the real services, with your
+# own keys: .venv/bin/python examples/chat.py
+demo: export LLM_TOLL_AUTOPATCH_SINK = sqlite:///demo-ledger.db
 demo: $(VENV)/.installed
-	@$(BIN)/autotoll demo
+	@rm -f demo-ledger.db*
+	@$(BIN)/python -m llm_toll_autopatch.simulator -- $(BIN)/python examples/chat.py
+	@echo "What that would have cost, as \`autotoll report\` tells it:"
+	@echo
+	@$(BIN)/autotoll report
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+sdk-suites: $(VENV)/.installed
+	PYTHONPATH=tests $(BIN)/python -m sdk_suites $(SUITES)
+
+versions: $(VENV)/.installed
+	$(BIN)/python -m nox -s versions
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -36,4 +51,4 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .nox .sdk-suites .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -23,19 +23,16 @@ def _meter() -> None:
     try:
         import llm_toll_autopatch
 
-        llm_toll_autopatch.patch_all(
-            # Who pays: the name of the program, unless LLM_TOLL_AUTOPATCH_PROJECT says otherwise.
-            project=os.environ.get("LLM_TOLL_AUTOPATCH_PROJECT")
-            or os.path.basename(getattr(sys, "argv", [""])[0] or "")  # noqa: PTH119 - pathlib is slow to import here
-            or None,
-        )
+        # Who pays, and where the records go, may be said here, or by the environment: LLM_TOLL_AUTOPATCH_PROJECT,
+        # LLM_TOLL_AUTOPATCH_SINK.
+        llm_toll_autopatch.patch_all()
     except Exception as error:  # a program without metering is better than none
         print(f"llm_toll_autopatch is off: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
 
 
 def _chain() -> None:
     """Import the next `sitecustomize` on the path, which this one hides."""
-    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - as above
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib is slow to import
     path = list(sys.path)
     hidden = sys.modules.pop("sitecustomize", None)
     sys.path[:] = [entry for entry in path if os.path.abspath(entry or ".") != here]  # noqa: PTH100 - as above

@@ -33,7 +33,8 @@ def plain() -> None:
     print("".join(block.text for block in message.content if block.type == "text"))
 
     title(f"{GEMINI}, plain")
-    print(genai.Client().models.generate_content(model=GEMINI, contents=QUESTION).text)
+    with genai.Client() as client:
+        print(client.models.generate_content(model=GEMINI, contents=QUESTION).text)
 
 
 def streamed() -> None:
@@ -51,8 +52,9 @@ def streamed() -> None:
             print(text, end="", flush=True)
 
     title(f"{GEMINI}, streamed in a chat")
-    for chunk in genai.Client().chats.create(model=GEMINI).send_message_stream(QUESTION):
-        print(chunk.text or "", end="", flush=True)
+    with genai.Client() as client:
+        for chunk in client.chats.create(model=GEMINI).send_message_stream(QUESTION):
+            print(chunk.text or "", end="", flush=True)
 
 
 def broken_off() -> None:
@@ -65,7 +67,7 @@ def broken_off() -> None:
         if chunk.choices:
             print(chunk.choices[0].delta.content or "", end="", flush=True)
         if number == 3:  # noqa: PLR2004
-            print(" … that will do.", end="")
+            print(" … that will do.", flush=True)
             break
 
 
@@ -88,8 +90,9 @@ async def side_by_side() -> None:
             return str(await stream.get_final_text())
 
     async def gemini() -> str:
-        chunks = await genai.Client().aio.models.generate_content_stream(model=GEMINI, contents=QUESTION)
-        return "".join([chunk.text or "" async for chunk in chunks])
+        async with genai.Client().aio as client:
+            chunks = await client.models.generate_content_stream(model=GEMINI, contents=QUESTION)
+            return "".join([chunk.text or "" async for chunk in chunks])
 
     for name, answer in zip((GPT, CLAUDE, GEMINI), await asyncio.gather(gpt(), claude(), gemini()), strict=True):
         print(f"{name}: {answer[:70]}…")

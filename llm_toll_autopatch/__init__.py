@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.health import Status
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
     from llm_toll_autopatch.patching import flush, patch_all, patched, status, unpatch_all
-    from llm_toll_autopatch.pricing import UnknownPriceWarning
+    from llm_toll_autopatch.pricing.prices import UnknownPriceWarning
     from llm_toll_autopatch.records import CallRecord, Usage
+    from llm_toll_autopatch.scopes import scope
     from llm_toll_autopatch.sinks import Sink
     from llm_toll_autopatch.sinks.callback import CallbackSink
     from llm_toll_autopatch.sinks.jsonl import JSONLinesSink
     from llm_toll_autopatch.sinks.log import LoggingSink
     from llm_toll_autopatch.sinks.memory import MemorySink
     from llm_toll_autopatch.sinks.tee import TeeSink
+    from llm_toll_autopatch.spend import Spend
 
 __version__ = "0.1.0"
 
@@ -31,14 +33,16 @@ _HOMES = {
     "MemorySink": "sinks.memory",
     "SQLiteLedger": "ledger.sqlite",
     "Sink": "sinks",
+    "Spend": "spend",
     "Status": "health",
     "TeeSink": "sinks.tee",
     "TokenEstimateWarning": "estimate",
-    "UnknownPriceWarning": "pricing",
+    "UnknownPriceWarning": "pricing.prices",
     "Usage": "records",
     "flush": "patching",
     "patch_all": "patching",
     "patched": "patching",
+    "scope": "scopes",
     "status": "patching",
     "unpatch_all": "patching",
 }
@@ -51,6 +55,7 @@ __all__ = [
     "MemorySink",
     "SQLiteLedger",
     "Sink",
+    "Spend",
     "Status",
     "TeeSink",
     "TokenEstimateWarning",
@@ -60,6 +65,7 @@ __all__ = [
     "flush",
     "patch_all",
     "patched",
+    "scope",
     "status",
     "unpatch_all",
 ]

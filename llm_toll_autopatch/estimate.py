@@ -1,21 +1,28 @@
-"""Tokens, when the provider reported none."""
+"""Tokens, when the provider reported none.
+
+Text is counted in characters while it passes, four to a token. A user's `estimator=` (see `estimators`) takes the place
+of `len` there: its tokens count as four characters each, so all sums have one unit and nothing else knows of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["TokenEstimateWarning", "text_chars", "tokens"]
+__all__ = ["CHARS_PER_TOKEN", "Measure", "TokenEstimateWarning", "text_chars", "tokens"]
 
 CHARS_PER_TOKEN = 4
 _MAX_DEPTH = 24
 
+Measure = Callable[[str], int]
+"""Counts the characters of a text, or four times its tokens."""
+
 # Values under these keys are data, identifiers or switches, not text that becomes tokens at about four characters each.
 _NOT_TEXT = frozenset(
     {
-        "b64_json", "cache_control", "data", "encrypted_content", "file_data", "file_id", "file_uri", "id", "image_url",
-        "inline_data", "mime_type", "media_type", "role", "signature", "thought_signature", "tool_call_id",
-        "tool_use_id", "type", "uri", "url",
+        "b64_json", "cache_control", "data", "encrypted_content", "fileUri", "file_data", "file_id", "file_uri", "id",
+        "image_url", "inlineData", "inline_data", "media_type", "mimeType", "mime_type", "role", "signature",
+        "thoughtSignature", "thought_signature", "tool_call_id", "tool_use_id", "type", "uri", "url",
     }
 )  # fmt: skip
 
@@ -29,20 +36,22 @@ def tokens(chars: int) -> int:
     return max(1, chars // CHARS_PER_TOKEN) if chars else 0
 
 
-def text_chars(value: Any, depth: int = _MAX_DEPTH) -> int:
+def text_chars(value: Any, measure: Measure = len, depth: int = _MAX_DEPTH) -> int:
     """Return the number of characters of text in a request's part: strings, and those in lists, mappings and models.
 
     Binary data (base64 strings, data URLs), identifiers and iterators do not count; nothing is consumed.
     """
     if isinstance(value, str):
-        return 0 if value.startswith("data:") else len(value)
+        return 0 if value.startswith("data:") else measure(value)
     if depth == 0 or value is None or isinstance(value, int | float | bytes | bytearray | type):
         return 0
     if isinstance(value, Mapping):
-        return sum(text_chars(v, depth - 1) for k, v in value.items() if k not in _NOT_TEXT)
+        chars = sum(text_chars(v, measure, depth - 1) for k, v in value.items() if k not in _NOT_TEXT)
+        # Anthropic's plain-text documents have their text where others have base64.
+        return chars + text_chars(value.get("data"), measure) if value.get("media_type") == "text/plain" else chars
     if isinstance(value, list | tuple):
-        return sum(text_chars(item, depth - 1) for item in value)
+        return sum(text_chars(item, measure, depth - 1) for item in value)
     fields = getattr(value, "__dict__", None)
     if isinstance(fields, dict) and hasattr(value, "__pydantic_fields_set__"):
-        return text_chars(fields, depth - 1)
+        return text_chars(fields, measure, depth - 1)
     return 0

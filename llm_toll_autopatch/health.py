@@ -18,8 +18,9 @@ class ProviderStatus:
     Attributes:
         version: Its installed version; None when it is not installed.
         imported: Whether the program has imported it; what is patched can only be told then.
-        patched: Full names of the methods that are patched. Modules that the SDK loads later are patched when it does.
-        missing: Full names of what this version of the SDK does not have, or has moved: not metered.
+        patched: `Class.method` of what is patched. Modules that the SDK loads later are patched when it does.
+        missing: `Class.method (resource method)` of what this version of the SDK does not have, or has moved: not
+            metered.
         foreign: Modules whose wrappers sit on the same methods.
     """
 
@@ -45,6 +46,7 @@ class Status:
         last_failure: Where the last one happened and what it was.
         unknown_prices: Models without a known price.
         ledger: Where the ledger is.
+        hints: What you can do about servers that do not get on with your settings.
     """
 
     active: bool
@@ -57,6 +59,7 @@ class Status:
     last_failure: str | None
     unknown_prices: tuple[str, ...]
     ledger: str | None
+    hints: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"metering   {'on' if self.active else 'off'}", f"ledger     {self.ledger or 'none'}"]
@@ -71,6 +74,7 @@ class Status:
             lines.append(f"failures   {self.failures} of ours, the last: {self.last_failure}")
         if self.unknown_prices:
             lines.append(f"no price   {', '.join(self.unknown_prices)}")
+        lines += [f"hint       {hint}" for hint in self.hints]
         return "\n".join(lines)
 
 

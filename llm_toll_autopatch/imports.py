@@ -9,14 +9,13 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from importlib.abc import Loader, MetaPathFinder
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-__all__ = ["forget", "when_imported"]
+__all__ = ["exists", "forget", "when_imported"]
 
 Hook = Callable[[str], None]
 
@@ -46,7 +45,24 @@ def forget() -> None:
         sys.meta_path.remove(_FINDER)
 
 
-class _Finder(MetaPathFinder):
+def exists(name: str) -> bool:
+    """Return whether there is a module `name` below a package that has been imported, without importing anything."""
+    from importlib.machinery import PathFinder
+
+    parts = name.split(".")
+    # The innermost package that has been imported knows where to look for the rest.
+    depth = next((n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in sys.modules), 0)
+    path = getattr(sys.modules.get(".".join(parts[:depth])), "__path__", None)
+    for n in range(depth, len(parts)):
+        spec = None if path is None else PathFinder.find_spec(".".join(parts[: n + 1]), path)
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations
+    return depth > 0
+
+
+# Neither class derives from `importlib.abc`'s: importing that takes longer than all the rest here.
+class _Finder:
     """Finds nothing itself: it lets the others find a module, and puts a loader around theirs that runs the hooks."""
 
     def find_spec(
@@ -61,18 +77,19 @@ class _Finder(MetaPathFinder):
         finally:
             _finding.name = None
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)
+            spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
         return spec
 
 
-class _Loader(Loader):
+class _Loader:
     """Stands in for a module's loader until the module's body runs."""
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Any) -> None:
         self._loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         # The body, and whoever asks later, sees the loader that the module would have had.

@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-import sys
 import time
-import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch import estimate, lasting, reporting
+from llm_toll_autopatch import estimate, lasting, reporting, user_warnings
 from llm_toll_autopatch.estimate import TokenEstimateWarning
-from llm_toll_autopatch.failures import LOGGER, failures
+from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.records import CallRecord, Outcome, Usage, UsageSource, new_id
-from llm_toll_autopatch.sdks import SDKS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llm_toll_autopatch.readers.reader import Reader
+    from llm_toll_autopatch.reporting import Delivery
     from llm_toll_autopatch.settings import Settings
 
 __all__ = ["Call", "outcome_of"]
 
 _NANO = Decimal(1_000_000_000)
-_NOT_USER_CODE = (__package__, "threading", *(sdk.package for sdk in SDKS.values()))
+_EXACT = Context(prec=40)  # the program's own may round to three digits
+
+Elsewhere = tuple[tuple[str, Usage], ...]
+"""Models that took part in a request beside the one that was called, with what each used."""
 
 
 def outcome_of(error: BaseException) -> Outcome:
     """Return how a call ended that `error` ended: an `Exception` is an error, anything above it an interruption."""
     return "error" if isinstance(error, Exception) else "cancelled"
-
-
-def _depth_of_user_code() -> int:
-    """Return the `stacklevel` with which the caller's `warnings.warn` points at the user's line, if there is one."""
-    depth, frame = 0, sys._getframe(1)
-    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(_NOT_USER_CODE):
-        depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
-    return depth + 1
 
 
 class Call:
@@ -51,12 +46,13 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_began", "_reader", "_token", "chunks", "duration_s", "endpoint", "error_type",
-        "first_chunk_s", "id", "method", "outcome", "provider", "settings", "started_at", "stream",
+        "__weakref__", "_began", "_feed", "_reader", "_token", "chunks", "duration_s", "endpoint", "error_type",
+        "first_chunk_s", "id", "method", "outcome", "provider", "settings", "started_at", "stream", "waiting",
     )  # fmt: skip
 
     def __init__(self, reader: Reader, settings: Settings, *, provider: str, method: str, endpoint: str | None) -> None:
         self._reader = reader
+        self._feed = reader.feed
         self.settings = settings
         self.provider = provider
         self.method = method
@@ -68,6 +64,7 @@ class Call:
         self.outcome: Outcome = "abandoned"
         self.error_type: str | None = None
         self.duration_s = 0.0
+        self.waiting: Sequence[Delivery] = ()
         # Ending takes this token; `list.pop` is atomic. A lock is not an option: finalizers end calls too, at any
         # moment, also inside whatever the lock would protect.
         self._token = [None]
@@ -80,10 +77,15 @@ class Call:
         """Whether the call has not ended yet."""
         return bool(self._token)
 
+    @property
+    def asks_for_usage(self) -> bool:
+        """Whether usage was asked for in the user's place."""
+        return self._reader.asks_for_usage
+
     def feed(self, chunk: Any) -> bool:
         """Take one chunk of the stream; return True when the user must not see it. Never raises."""
         try:
-            if self._reader.feed(chunk):
+            if self._feed(chunk):
                 return True
         except Exception as error:
             failures.note(f"reading a chunk of {self.method}", error)
@@ -134,6 +136,11 @@ class Call:
         self._reader.unfinished = False
         self.end("abandoned", from_finalizer=True)
 
+    async def written(self) -> None:
+        """Wait until the record is written where that did not work at once, within a bound; for code that can await."""
+        if self.waiting:
+            await reporting.written(self)
+
     def disown(self) -> None:
         """Drop the call without a record: after a fork the parent is the one that reports it."""
         self._token.clear()
@@ -141,7 +148,10 @@ class Call:
     def record(self) -> CallRecord:
         """Return the record of a call that has ended, priced. May warn, but never raises on account of it."""
         reader = self._reader
-        usage, source = self._settle()
+        usage, source, elsewhere = self._settle()
+        cost = self._cost(usage, source, elsewhere)
+        for _, more in elsewhere:
+            usage += more
         draft = CallRecord(
             id=self.id,
             provider=self.provider,
@@ -154,7 +164,7 @@ class Call:
             outcome=self.outcome,
             usage=usage,
             usage_source=source,
-            cost_usd=self._cost(usage, source),
+            cost_usd=cost,
             project=self.settings.project,
             tags=self.settings.tags,
             started_at=self.started_at,
@@ -169,7 +179,8 @@ class Call:
             self._warn(draft)
         return draft
 
-    def _settle(self) -> tuple[Usage, UsageSource]:
+    def _settle(self) -> tuple[Usage, UsageSource, Elsewhere]:
+        """Return the usage of the model that was called, its source, and what others used for the same request."""
         reader = self._reader
         try:
             reading = reader.usage(ended=self.outcome == "completed")
@@ -177,9 +188,9 @@ class Call:
             failures.note(f"reading the usage of {self.method}", error)
             reading = None
         if reading is not None and reading.final and reading.has_input and reading.has_output:
-            return reading.usage, "reported"
+            return reading.usage, "reported", reading.elsewhere
         if reading is None and not self.chunks and self.outcome in ("error", "cancelled"):
-            return Usage(), "missing"
+            return Usage(), "missing", ()
         reported = Usage() if reading is None else reading.usage
         # What the provider has said stands. Only the gaps are estimated, and an output figure that was not its last
         # word is a lower bound.
@@ -189,26 +200,30 @@ class Call:
         input_tokens = reported.input_tokens
         if (reading is None or not reading.has_input) and self.settings.estimate_input:
             input_tokens = max(input_tokens, estimate.tokens(reader.input_chars))
+        # An input that only its parts were reported of is not less than these.
+        input_tokens = max(input_tokens, reported.cache_read_tokens + reported.cache_write_tokens)
         usage = replace(reported, input_tokens=input_tokens, output_tokens=output)
-        return usage, "estimated" if reading is None else "partial"
+        return usage, "estimated" if reading is None else "partial", () if reading is None else reading.elsewhere
 
-    def _cost(self, usage: Usage, source: UsageSource) -> Decimal | None:
+    def _cost(self, usage: Usage, source: UsageSource, elsewhere: Elsewhere) -> Decimal | None:
         if source == "missing":
             # A request that failed is not billed; whether one that was interrupted in flight is, nobody can tell.
             return Decimal(0) if self.outcome == "error" else None
         reader = self._reader
-        if usage.details and not usage.total_tokens:
-            return None  # seconds, images or characters: no price a token applies
-        nano = self.settings.prices.cost(
+        parts = [self._nano(usage, reader.model, reader.response_model)]
+        parts += [self._nano(more, model, model) for model, more in elsewhere]
+        return None if None in parts else _EXACT.divide(sum(part for part in parts if part is not None), _NANO)
+
+    def _nano(self, usage: Usage, model: str, response_model: str | None) -> int | None:
+        return self.settings.prices.cost(
             usage,
             provider=self.provider,
-            model=reader.model,
-            response_model=reader.response_model,
+            model=model,
+            response_model=response_model,
             endpoint=self.endpoint,
-            service_tier=reader.service_tier,
+            service_tier=self._reader.service_tier,
             at=self.started_at,
         )
-        return None if nano is None else Decimal(nano) / _NANO
 
     def _warn(self, record: CallRecord) -> None:
         message = (
@@ -216,8 +231,4 @@ class Call:
             f"{record.method} ({record.model}, {record.outcome}): the record holds an estimate of "
             f"{record.usage.input_tokens} input and {record.usage.output_tokens} output tokens"
         )
-        try:
-            warnings.warn(message, TokenEstimateWarning, stacklevel=_depth_of_user_code())
-        except TokenEstimateWarning:
-            # Warnings are errors here, and the user's loop is not ours to break.
-            LOGGER.warning(message)
+        user_warnings.warn(message, TokenEstimateWarning)

@@ -17,6 +17,7 @@ from llm_toll_autopatch.settings import Options, Settings, SinkSpec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from llm_toll_autopatch.estimators import Estimator
     from llm_toll_autopatch.patches import Patch
     from llm_toll_autopatch.sinks import Sink
 
@@ -24,7 +25,7 @@ __all__ = ["flush", "patch_all", "patched", "status", "unpatch_all"]
 
 _lock = threading.RLock()
 _patches: dict[str, dict[Any, Patch]] = {name: {} for name in SDKS}
-_missing: dict[str, dict[str, None]] = {name: {} for name in SDKS}
+_missing: dict[str, dict[Any, None]] = {name: {} for name in SDKS}
 
 
 def patch_all(
@@ -35,6 +36,7 @@ def patch_all(
     include_usage: Literal["auto"] | bool = "auto",
     close_on_break: bool = True,
     estimate_input: bool = True,
+    estimator: Estimator | str | None = None,
     prices: Mapping[str, Mapping[str, Any]] | None = None,
     providers: Iterable[str] | None = None,
 ) -> Status:
@@ -54,6 +56,10 @@ def patch_all(
         close_on_break: Whether leaving a `for` over a stream early closes the stream. False keeps the SDKs' behaviour,
             which can go on reading it and holds its connection until then.
         estimate_input: Whether the input tokens of a call without reported usage are estimated from the request's text.
+        estimator: What estimates the tokens of a text where a provider reports none, in the place of four characters
+            each: a callable from str to int, which streams give their text piece by piece, or `"tiktoken"`, if that is
+            installed and has its tables on this machine. It also gets the text of every request, before that is sent,
+            unless `estimate_input` is False.
         prices: USD per million tokens by model name or glob: `{"my-model*": {"input": 2.5, "output": 10}}`.
         providers: Which SDKs: `["openai", "anthropic", "google"]`. None is all.
 
@@ -71,6 +77,7 @@ def patch_all(
         include_usage=include_usage,
         close_on_break=close_on_break,
         estimate_input=estimate_input,
+        estimator=estimator,
         prices=prices,
         providers=providers,
     )
@@ -104,7 +111,7 @@ def patched(**options: Unpack[Options]) -> Iterator[Sink]:
 
         options["sink"] = MemorySink()
     chosen = Settings.resolve(**options)
-    before = settings.active()
+    before = settings.in_force()
     _put_in_force(chosen)
     try:
         yield chosen.sink
@@ -114,7 +121,7 @@ def patched(**options: Unpack[Options]) -> Iterator[Sink]:
 
 def status() -> Status:
     """Return what is installed, patched, missing and failing."""
-    active = settings.active()
+    active = settings.in_force()
     with _lock:
         providers = {name: _provider_status(name) for name in (SDKS if active is None else active.providers)}
     return Status(
@@ -128,6 +135,7 @@ def status() -> Status:
         last_failure=failures.last,
         unknown_prices=tuple(active.prices.unknown) if active is not None else (),
         ledger=None if active is None else reporting.ledger_of(active.sink),
+        hints=() if active is None else tuple(active.hints),
     )
 
 
@@ -137,7 +145,7 @@ def flush(timeout: float | None = None) -> None:
     Args:
         timeout: Seconds to wait at most; None waits as long as it takes.
     """
-    active = settings.active()
+    active = settings.in_force()
     reporting.flush(None if active is None else active.sink, timeout)
 
 
@@ -175,14 +183,16 @@ def _install(name: str, target: Any) -> None:
                 return
             module = sys.modules[target.module]
             _patches[name][target] = Patch(target, module, load(name).caller, lambda: _enabled(name))
-            _missing[name].pop(target.where, None)
+            _missing[name].pop(target, None)
     except LookupError:
-        _missing[name][target.where] = None
+        if not target.optional:
+            _missing[name][target] = None
     except Exception as error:
         failures.note(f"patching {target.path}", error)
 
 
 def _remove(name: str) -> None:
+    _missing[name].clear()
     for target, patch in list(_patches[name].items()):
         try:
             if patch.remove():
@@ -192,7 +202,9 @@ def _remove(name: str) -> None:
 
 
 def _enabled(name: str) -> bool:
-    active = settings.active()
+    # Scopes do not matter here: a stream may be read in another context than the one in which it was opened, and the
+    # wrappers know which of the two counts.
+    active = settings.in_force()
     return active is not None and name in active.providers
 
 
@@ -201,8 +213,11 @@ def _provider_status(name: str) -> ProviderStatus:
         return ProviderStatus(version=version_of(name))
     patches = _patches[name].values()
     foreign = {origin: None for patch in patches for origin in patch.foreign()}
-    methods = {patch.target.where: None for patch in patches}
+    methods = {patch.target.path: None for patch in patches}
+    # A module that is not there never told anything. `Class.method` alone would be ambiguous: several modules have one.
+    gone = [target for target in load(name).targets if not target.optional and not imports.exists(target.module)]
+    missing = {f"{target.path} ({target.method})": None for target in (*_missing[name], *gone)}
     return ProviderStatus(
-        version=version_of(name), imported=True, patched=tuple(methods), missing=tuple(_missing[name]),
+        version=version_of(name), imported=True, patched=tuple(methods), missing=tuple(missing),
         foreign=tuple(foreign),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["CallRecord", "Outcome", "Usage", "UsageSource", "new_id"]
+__all__ = ["CONTRADICTORY", "CallRecord", "Outcome", "Usage", "UsageSource", "new_id"]
 
 Outcome = Literal["completed", "closed", "abandoned", "error", "cancelled"]
 """How a call ended.
@@ -33,6 +33,11 @@ UsageSource = Literal["reported", "partial", "estimated", "missing"]
 `missing`: nothing is known.
 """
 
+CONTRADICTORY = "contradictory"
+"""Stands in `Usage.details` where the provider's own figures contradict each other: parts that are more than their
+whole, or a total that is not the sum. They are kept as they were reported. Where it is absent, no part exceeds its
+whole."""
+
 _NO_DETAILS: Mapping[str, int] = MappingProxyType({})
 
 
@@ -42,7 +47,7 @@ class Usage:
 
     `input_tokens` is everything billed as input, cached and cache-write tokens included. `output_tokens` is everything
     billed as output, reasoning included. The other fields are parts of these two, in tokens, except `web_searches`
-    (a count of requests). A part that a provider adds later is kept in `details`.
+    (a count of requests). A part that a provider adds later is kept in `details`, as is `CONTRADICTORY`.
 
     `a + b` adds every field.
     """

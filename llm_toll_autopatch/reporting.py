@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import concurrent.futures
 import contextlib
+import functools
 import os
 import queue
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -14,15 +17,17 @@ from llm_toll_autopatch.failures import LOGGER, failures
 from llm_toll_autopatch.sinks import Sink, SinkUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from llm_toll_autopatch.metering import Call
     from llm_toll_autopatch.records import CallRecord
 
-__all__ = ["Counts", "closed", "counts", "flush", "opened", "reset"]
+__all__ = ["Counts", "closed", "counts", "flush", "opened", "reset", "written"]
 
 QUEUE_BOUND = 10_000
-_RETRY_S = (0.05, 0.1, 0.25, 0.5, 1.0)
+PATIENCE_S = 2.0
+"""How long a call waits for its record to be written."""
+_RETRY_S = (0.01, 0.05, 0.25, 0.5, 1.0)
 _EXIT_S = 5.0
 
 
@@ -39,12 +44,19 @@ class Counts:
 counts = Counts()
 _open: set[Call] = set()
 _exiting = False
+_cold = [None]
+_hopeless: set[int] = set()
 _delivering = threading.local()
 
 
 def opened(call: Call) -> None:
     """Remember `call` until it is closed, so that one that is still open at exit gives its record too."""
     _open.add(call)
+    if _cold:
+        with contextlib.suppress(IndexError):
+            _cold.pop()
+            # The first price takes a quarter of a second to look up. The request takes as long: use its time.
+            _outbox.put(call.settings.prices.warm_up)
 
 
 def open_calls() -> int:
@@ -53,23 +65,57 @@ def open_calls() -> int:
 
 
 def closed(call: Call, *, later: bool) -> None:
-    """Report the call that has just ended: now, on this thread, or `later`, on the outbox's."""
+    """Report the call that has just ended: now, on this thread, or `later`, on the outbox's.
+
+    A sink that cannot take the record at once gets it from the outbox. A thread waits for that, within a bound; an
+    event loop must not: its coroutines await `written`.
+    """
     _open.discard(call)
     if later:
-        _outbox.put(lambda: _report(call))
-    else:
-        _report(call)
+        _outbox.put(functools.partial(_report, call))
+        return
+    waiting = _report(call)
+    if waiting and _in_event_loop():
+        call.waiting = waiting
+    elif waiting and not getattr(_delivering, "outbox", False):
+        concurrent.futures.wait(waiting, PATIENCE_S)
+        _mark_hopeless(waiting)
 
 
-def _report(call: Call) -> None:
+async def written(call: Call) -> None:
+    """Wait until the record of `call` is written, within the bound, without holding up the event loop."""
+    waiting, call.waiting = call.waiting, ()
+    if waiting:
+        import asyncio
+
+        await asyncio.wait([asyncio.wrap_future(each) for each in waiting], timeout=PATIENCE_S)
+        _mark_hopeless(waiting)
+
+
+def _in_event_loop() -> bool:
+    loops = sys.modules.get("asyncio")
+    return loops is not None and loops._get_running_loop() is not None
+
+
+def _mark_hopeless(waiting: Sequence[Delivery]) -> None:
+    """Have nobody else wait for a sink for which somebody waited in vain, until it takes a record again."""
+    for each in waiting:
+        if not each.done():
+            _hopeless.add(id(each.sink))
+
+
+def _report(call: Call) -> list[Delivery]:
+    """Make the record and hand it to each sink; return the deliveries left to the outbox that are worth waiting for."""
     try:
         record = call.record()
     except Exception as error:
         failures.note(f"making the record of {call.method}", error)
-        return
-    for sink in _leaves(call.settings.sink):
-        _deliver(sink, record)
+        return []
     counts.records += 1
+    for spend in call.settings.spends:
+        spend.add(record)
+    deliveries = (_deliver(sink, record) for sink in _leaves(call.settings.sink))
+    return [each for each in deliveries if each is not None and id(each.sink) not in _hopeless]
 
 
 def _leaves(sink: Sink) -> Iterator[Sink]:
@@ -82,40 +128,56 @@ def _leaves(sink: Sink) -> Iterator[Sink]:
         yield sink
 
 
-def _deliver(sink: Sink, record: CallRecord) -> None:
-    where = f"writing to {type(sink).__name__}"
+class Delivery(concurrent.futures.Future[None]):
+    """A record that a sink could not take at once; done when it has been taken, or given up."""
+
+    def __init__(self, sink: Sink, record: CallRecord) -> None:
+        super().__init__()
+        self.sink = sink
+        self.record = record
+
+    def attempt(self) -> None:
+        """Try, and try again after a pause, until the sink takes it; on the outbox's thread, or at exit a last time."""
+        where = f"writing to {type(self.sink).__name__}"
+        for pause in _RETRY_S:
+            try:
+                self.sink.emit(self.record)
+            except SinkUnavailableError as error:
+                failure = error
+                if not _exiting:
+                    time.sleep(pause)
+                continue
+            except Exception as error:
+                failures.note(where, error)
+            _hopeless.discard(id(self.sink))
+            self.set_result(None)
+            return
+        failures.note(where, failure)
+        if _exiting:
+            _drop(f"{type(self.sink).__name__} did not take it before the program ended")
+        else:
+            _outbox.put(self.attempt)
+
+
+def _deliver(sink: Sink, record: CallRecord) -> Delivery | None:
+    """Hand `record` to `sink`; return the delivery that the outbox is to make where that does not work at once."""
+    delivery = None
     if getattr(_delivering, "on", False):
-        # The garbage collector closed a stream in the middle of this very thread's `emit`, which may hold a lock.
-        _outbox.put(lambda: _deliver(sink, record))
-        return
+        # The garbage collector closed a stream in the middle of this very thread's `emit`, which may hold a lock. Who
+        # waited here would wait for himself.
+        _outbox.put(Delivery(sink, record).attempt)
+        return None
     _delivering.on = True
     try:
-        sink.emit(record)
-    except SinkUnavailableError as error:
-        failures.note(where, error)
-        _outbox.put(lambda: _retry(sink, record))
+        getattr(sink, "emit_now", sink.emit)(record)
+    except SinkUnavailableError:
+        waiting = Delivery(sink, record)
+        delivery = waiting if _outbox.put(waiting.attempt) else None
     except Exception as error:
-        failures.note(where, error)
+        failures.note(f"writing to {type(sink).__name__}", error)
     finally:
         _delivering.on = False
-
-
-def _retry(sink: Sink, record: CallRecord) -> None:
-    """Try again, with growing pauses, until the sink takes it; on the outbox's thread, or at exit for the last time."""
-    for pause in _RETRY_S:
-        if not _exiting:
-            time.sleep(pause)
-        try:
-            sink.emit(record)
-        except SinkUnavailableError:
-            continue
-        except Exception as error:
-            failures.note(f"writing to {type(sink).__name__}", error)
-        return
-    if _exiting:
-        _drop(f"{type(sink).__name__} did not take it before the program ended")
-    else:
-        _outbox.put(lambda: _retry(sink, record))
+    return delivery
 
 
 def _drop(reason: str) -> None:
@@ -130,36 +192,41 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._starting = [None]
         self._busy = False
+        self._working = threading.RLock()
+        self._resting = False
 
     @property
     def queued(self) -> int:
         """Number of pieces that wait or are being worked on."""
         return self._queue.qsize() + self._busy
 
-    def put(self, work: Callable[[], None]) -> None:
-        """Add a piece of work, or drop it, counted and logged, when the queue is full."""
+    def put(self, work: Callable[[], object]) -> bool:
+        """Add a piece of work; return False when the queue is full, and it is dropped, counted and logged."""
         if self._queue.qsize() >= QUEUE_BOUND:
             _drop(f"{QUEUE_BOUND} are waiting for a sink that does not take them")
-            return
+            return False
         self._queue.put(work)
         try:
             self._starting.pop()
         except IndexError:
-            return
+            return True
         try:
             threading.Thread(target=self._run, name="llm-toll-outbox", daemon=True).start()
         except RuntimeError:  # the interpreter is on its way out: the exit hook does the work
             self._starting.append(None)
+        return True
 
     def _run(self) -> None:
+        _delivering.outbox = True
         while True:
             work = self._queue.get()
             self._busy = True
             try:
-                work()
+                with self._working:
+                    work()
             except Exception as error:
                 failures.note("the outbox", error)
             finally:
@@ -174,6 +241,19 @@ class Outbox:
                 return False
             time.sleep(0.002)
         return True
+
+    def rest(self) -> None:
+        """Come to a rest, for a while at most, until `resume`: nothing may be half done when the process forks.
+
+        A child would inherit the locks that are held in the middle of an import or within SQLite, and nobody to let
+        go of them.
+        """
+        self._resting = self._working.acquire(timeout=PATIENCE_S)
+
+    def resume(self) -> None:
+        """Go on after `rest`."""
+        if self._resting:
+            self._working.release()
 
     def work_here(self) -> None:
         """Do what is left on the calling thread."""
@@ -226,6 +306,14 @@ def _at_exit() -> None:
         _outbox.work_here()
 
 
+def _before_fork() -> None:
+    _outbox.rest()
+
+
+def _after_fork_in_parent() -> None:
+    _outbox.resume()
+
+
 def _after_fork_in_child() -> None:
     """The outbox's thread and the calls that were under way belong to the parent, which reports them."""
     global _outbox
@@ -237,4 +325,8 @@ def _after_fork_in_child() -> None:
 
 atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.records import Outcome
 
-__all__ = ["AsyncManagerProxy", "AsyncStreamProxy", "Lifecycle", "ManagerProxy", "Meter", "StreamProxy"]
+__all__ = [
+    "AsyncManagerProxy",
+    "AsyncStreamProxy",
+    "Lifecycle",
+    "ManagerProxy",
+    "Meter",
+    "StreamProxy",
+    "outcome_of_exit",
+]
 
 _closing: set[asyncio.Task[None]] = set()  # the event loop itself keeps no reference to a task
 
@@ -42,6 +50,10 @@ class Meter(Protocol):
 
     def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
         """Take the end; return False when it had ended already."""
+        ...
+
+    async def written(self) -> None:
+        """Wait until what is reported is written, within a bound."""
         ...
 
 
@@ -65,6 +77,11 @@ class Lifecycle:
         """End the calls below that are still open; return False when none was."""
         ended = [call.end(outcome, error, from_finalizer=from_finalizer) for call in self.calls]
         return any(ended)
+
+    async def written(self) -> None:
+        """Wait until the records of the calls below are written, within a bound."""
+        for call in self.calls:
+            await call.written()
 
 
 class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
@@ -154,7 +171,7 @@ class StreamProxy(_Proxy):
         try:
             return self.__wrapped__.__exit__(kind, error, traceback)
         finally:
-            self._self_meter.end(_outcome_of_exit(error), error)
+            self._self_meter.end(outcome_of_exit(error), error)
 
     def close(self) -> Any:
         """Close the stream."""
@@ -176,7 +193,7 @@ class StreamProxy(_Proxy):
                 self._self_finish("abandoned", from_finalizer=True)
 
 
-def _outcome_of_exit(error: BaseException | None) -> Outcome:
+def outcome_of_exit(error: BaseException | None) -> Outcome:
     """Return how a call ended whose `with` was left by `error`: an exception in the user's own code is a break."""
     return "closed" if error is None or isinstance(error, Exception | GeneratorExit) else "cancelled"
 
@@ -220,7 +237,8 @@ class AsyncStreamProxy(_Proxy):
         try:
             return await self.__wrapped__.__aexit__(kind, error, traceback)
         finally:
-            self._self_meter.end(_outcome_of_exit(error), error)
+            self._self_meter.end(outcome_of_exit(error), error)
+            await self._self_meter.written()
 
     async def close(self) -> Any:
         """Close the stream."""
@@ -228,11 +246,14 @@ class AsyncStreamProxy(_Proxy):
             return await self._self_close()
         finally:
             self._self_meter.end("closed")
+            await self._self_meter.written()
 
     aclose = close
 
-    def _self_finish(self, outcome: Outcome, *, from_finalizer: bool = False) -> None:
-        if self._self_meter.end(outcome, from_finalizer=from_finalizer):
+    def _self_finish(
+        self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False
+    ) -> None:
+        if self._self_meter.end(outcome, error, from_finalizer=from_finalizer):
             _close_soon(self._self_close, self._self_loop)
 
     def __del__(self) -> None:
@@ -255,6 +276,7 @@ async def _pass_on(chunks: AsyncIterator[Any], meter: Meter, close: CloseAsync) 
             _close_soon(close, None)
         raise
     meter.end("completed")
+    await meter.written()
 
 
 class _AsyncLoop:
@@ -373,7 +395,7 @@ class ManagerProxy(_ManagerProxy):
         try:
             return self.__wrapped__.__exit__(kind, error, traceback)
         finally:
-            self._self_end(_outcome_of_exit(error), error)
+            self._self_end(outcome_of_exit(error), error)
 
 
 class AsyncManagerProxy(_ManagerProxy):
@@ -396,4 +418,6 @@ class AsyncManagerProxy(_ManagerProxy):
         try:
             return await self.__wrapped__.__aexit__(kind, error, traceback)
         finally:
-            self._self_end(_outcome_of_exit(error), error)
+            self._self_end(outcome_of_exit(error), error)
+            if self._self_call is not None:
+                await self._self_call.written()

@@ -18,6 +18,11 @@ PROMPT = "Why is the sky blue?"
 MESSAGES: list[Any] = [{"role": "user", "content": PROMPT}]
 
 
+def google_options(sim: Simulator) -> Any:
+    """Options of Google's client: there, and without the retries of interactions, which take half a minute."""
+    return {"base_url": sim.google_base_url, "retry_options": {"attempts": 1}}
+
+
 @dataclass
 class Clients:
     """The real clients, pointed at the simulator, and what has to be closed in the end."""
@@ -37,9 +42,7 @@ class Clients:
 
     @cached_property
     def google(self) -> Any:
-        return self.stack.enter_context(
-            genai.Client(api_key="sim", http_options={"base_url": self.sim.google_base_url})
-        )
+        return self.stack.enter_context(genai.Client(api_key="sim", http_options=google_options(self.sim)))
 
 
 @dataclass
@@ -63,7 +66,7 @@ class AsyncClients:
 
     @cached_property
     def google(self) -> Any:
-        client = genai.Client(api_key="sim", http_options={"base_url": self.sim.google_base_url})
+        client = genai.Client(api_key="sim", http_options=google_options(self.sim))
         self.stack.push_async_callback(client.aio.aclose)
         self.stack.callback(client.close)
         return client.aio
@@ -97,6 +100,7 @@ class Source:
         open: Opens one, given the clients and the name of the model; async ones are awaited.
         reports_early: Whether usage has come when the first chunks have.
         lazy: Whether nothing is sent before the first chunk is asked for.
+        shows_errors: Whether an error event in the stream is handed out like any other, and not raised.
     """
 
     name: str
@@ -106,6 +110,7 @@ class Source:
     open: Callable[[Any, str], Any]
     reports_early: bool = False
     lazy: bool = False
+    shows_errors: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -145,6 +150,10 @@ def _talk(clients: Any, model: str) -> Any:
     return clients.google.chats.create(model=model).send_message_stream(PROMPT)
 
 
+def _interact(clients: Any, model: str) -> Any:
+    return clients.google.interactions.create(model=model, input=PROMPT, stream=True)
+
+
 GPT, CLAUDE, GEMINI = "gpt-5-mini", "claude-sonnet-5-5", "gemini-3.8-flash"
 
 _COMMON = (
@@ -155,6 +164,7 @@ _COMMON = (
 _GOOGLE = (
     Source("google stream", "google", "models.generate_content_stream", GEMINI, _generate, True, True),
     Source("google chat", "google", "models.generate_content_stream", GEMINI, _talk, True, True),
+    Source("google interaction", "google", "interactions.create", GEMINI, _interact, shows_errors=True),
 )
 SYNC = (
     *_COMMON,

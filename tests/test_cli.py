@@ -104,11 +104,11 @@ class TestTable:
             record(project="own", model="my-model", cost_usd=None),
         )
         assert autotoll("report", "--ledger", ledger).splitlines() == [
-            "project  model            calls   input  output      cost",
-            "zeta     claude-sonnet-5      1   1,200     450  $12.5000",
-            "acme     gpt-5-mini           3  ~3,600  ~1,350   $0.0246  + 1 unknown",
-            "own      my-model             1   1,200     450   unknown",
-            "total                         5  ~6,000  ~2,250  $12.5246  + 2 unknown",
+            "project  model            calls   input  output       cost",
+            "zeta     claude-sonnet-5      1   1,200     450   $12.5000",
+            "acme     gpt-5-mini           3  ~3,600  ~1,350   ~$0.0246  + 1 unknown",
+            "own      my-model             1   1,200     450    unknown",
+            "total                         5  ~6,000  ~2,250  ~$12.5246  + 2 unknown",
             "",
             "~ 1 call with tokens, and so a cost, estimated wholly or in part: the provider did not report them",
             "unknown: 2 calls to a model without a known price, not in the sums; patch_all(prices=...) gives it one",

@@ -36,13 +36,14 @@ VOLATILE = {
     "completed_at",
     "obfuscation",
     "thought_signature",
+    "updated",
 }
 """Fields that differ between two runs of the same scenario."""
 
 
 def masked(text: str) -> str:
     """Text without what looks like an id, a signature or padding: these are random."""
-    return re.sub(r"(?=[\w+/=-]*\d)[\w+/=-]{10,}", "*", text)
+    return re.sub(r"[\w+/=-]{16,}|(?=[\w+/=-]*\d)[\w+/=-]{10,}", "*", text)
 
 
 def dumped(value: Any) -> Any:
@@ -172,6 +173,17 @@ def test_streams_stay_what_they_are(sim: Simulator) -> None:
                 pickle.dumps(stream)
             with stream as same:
                 assert same is stream
+
+
+async def test_async_streams_stay_what_they_are(sim: Simulator) -> None:
+    """An async stream is an instance of the SDK's class, and of no other."""
+    with patched():
+        async with async_clients_of(sim) as clients:
+            for source, cls in ((ASYNC[0], openai.AsyncStream), (ASYNC[2], anthropic.AsyncStream)):
+                stream = await source.open(clients, source.model)
+                assert isinstance(stream, cls)
+                assert not isinstance(stream, openai.Stream | anthropic.Stream)
+                assert [chunk async for chunk in stream]
 
 
 def test_helpers_stay_what_they_are(sim: Simulator) -> None:

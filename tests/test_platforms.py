@@ -100,7 +100,7 @@ def test_a_copy_of_a_patched_method_is_wrapped_once(sim: Simulator) -> None:
 
 def test_every_method_of_the_table_is_there_and_restored() -> None:
     """The newest SDKs have every method of our tables, and unpatch_all leaves the very objects."""
-    rows = [row for name in ("openai", "anthropic") for row in load(name).targets]
+    rows = [row for name in ("openai", "anthropic") for row in load(name).targets if not row.optional]
     classes = [getattr(importlib.import_module(row.module), row.path.partition(".")[0]) for row in rows]
     names = [row.path.partition(".")[2] for row in rows]
     before = [vars(cls)[name] for cls, name in zip(classes, names, strict=True)]

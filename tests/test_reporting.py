@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import contextlib
 import gc
 import json
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +91,77 @@ def test_a_busy_sink_is_tried_again(sim: Simulator) -> None:
     failures.reset()
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[sqlite3.Connection]:
+    """Somebody else writes to the ledger and does not come to an end."""
+    with SQLiteLedger(path):
+        pass
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield other
+
+
+def test_a_thread_waits_for_a_busy_ledger(sim: Simulator, tmp_path: Path) -> None:
+    """While another process holds the ledger's lock a sync call waits, and its record is committed when it returns."""
+    path = tmp_path / "ledger.db"
+    with locked(path) as other, patched(sink=f"sqlite:///{path}"), SQLiteLedger(path) as reader:
+        threading.Timer(0.3, other.rollback).start()
+        ask(sim)
+        assert len(list(reader.records())) == 1
+    assert failures.total == 0
+
+
+async def test_an_event_loop_does_not_wait_for_a_busy_ledger(sim: Simulator, tmp_path: Path) -> None:
+    """While another process holds the ledger's lock the event loop goes on, and an async call awaits its record."""
+    path = tmp_path / "ledger.db"
+    with locked(path) as other, patched(sink=f"sqlite:///{path}"), SQLiteLedger(path) as reader:
+
+        async def release_after_many_turns() -> None:
+            while not reporting.queued():  # noqa: ASYNC110 - the code under test knows nothing of this test
+                await asyncio.sleep(0.001)
+            for _ in range(30):  # never got to if the loop stood still
+                await asyncio.sleep(0.001)
+            other.rollback()
+
+        async with async_clients_of(sim) as clients:
+            turns = asyncio.create_task(release_after_many_turns())
+            await clients.openai.chat.completions.create(model=GPT, messages=MESSAGES)
+            assert len(list(reader.records())) == 1
+            await turns
+            other.execute("BEGIN IMMEDIATE")
+            turns = asyncio.create_task(release_after_many_turns())
+            async for _ in await clients.openai.responses.create(model=GPT, input=PROMPT, stream=True):
+                pass
+            assert len(list(reader.records())) == 2
+            await turns
+    assert failures.total == 0
+
+
+def test_nobody_waits_twice_for_a_hopeless_sink(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one call has waited in vain for a sink, others do not, until the sink takes a record again."""
+    waits: list[Any] = []
+    wait = concurrent.futures.wait
+
+    def counted(futures: Any, timeout: float) -> None:
+        waits.append(futures)
+        wait(futures, timeout)
+
+    monkeypatch.setattr(reporting, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(concurrent.futures, "wait", counted)
+    busy = Busy(10**6)
+    with patched(sink=busy):
+        ask(sim, times=3)
+        assert len(waits) == 1
+        assert status().queued >= 1
+        busy.refusals = 0
+        flush(10)
+        assert len(busy) == 3
+        busy.refusals = 1
+        ask(sim)
+        assert len(waits) == 2
+    failures.reset()
+
+
 def test_a_full_queue_drops_and_says_so(
     sim: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -155,8 +231,6 @@ def test_threads_share_a_sink(sim: Simulator) -> None:
 
 async def test_tasks_share_a_sink(sim: Simulator) -> None:
     """Streams of many tasks at once give one record each."""
-    import asyncio
-
     with patched() as sink:
         async with async_clients_of(sim) as clients:
 
@@ -262,6 +336,32 @@ def test_a_fork_leaves_open_streams_to_the_parent(sim: Simulator, tmp_path: Path
         tmp_path,
     )
     assert outcomes == ["completed", "completed"]
+
+
+def test_a_fork_right_after_the_first_call(sim: Simulator, tmp_path: Path) -> None:
+    """A child that is forked while the first price is still being looked up can look up prices itself."""
+    outcomes = outcomes_of(
+        """
+        import signal, threading, time
+        client.responses  # imports of the SDK's own, which no fork may interrupt
+        first = []
+        thread = threading.Thread(target=lambda: first.append(stream("+first=300")))
+        thread.start()
+        while "genai_prices" not in sys.modules:
+            time.sleep(0.001)
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)
+            openai.OpenAI().responses.create(model="gpt-5-mini", input="hi")
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        thread.join()
+        first.pop().close()
+        """,
+        sim,
+        tmp_path,
+    )
+    assert outcomes == ["completed", "closed"]
 
 
 def test_nothing_private_is_stored(sim: Simulator, tmp_path: Path) -> None:

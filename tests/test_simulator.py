@@ -22,6 +22,7 @@ import pytest
 from google import genai
 from google.genai import errors as google_errors
 
+from llm_toll_autopatch.readers.fields import get
 from llm_toll_autopatch.simulator import ReceivedRequest, Scenario, Simulator
 
 MESSAGES: Any = [{"role": "user", "content": "Why?"}]
@@ -85,7 +86,7 @@ def chat_usage(usage: Any) -> dict[str, Any] | None:
         "out": usage.completion_tokens,
         "reasoning": usage.completion_tokens_details.reasoning_tokens,
         "cached": usage.prompt_tokens_details.cached_tokens,
-        "written": usage.prompt_tokens_details.cache_write_tokens or 0,
+        "written": get(usage.prompt_tokens_details, "cache_write_tokens") or 0,
     }
 
 
@@ -133,7 +134,7 @@ def responses(clients: Clients, model: str, stream: bool, **options: Any) -> See
         "out": usage.output_tokens,
         "reasoning": usage.output_tokens_details.reasoning_tokens,
         "cached": usage.input_tokens_details.cached_tokens,
-        "written": usage.input_tokens_details.cache_write_tokens,
+        "written": get(usage.input_tokens_details, "cache_write_tokens"),
     }
     return seen
 
@@ -162,7 +163,7 @@ def messages(clients: Clients, model: str, stream: bool, **options: Any) -> Seen
     seen.usage = {
         "in": usage.input_tokens,
         "out": usage.output_tokens,
-        "reasoning": usage.output_tokens_details.thinking_tokens if usage.output_tokens_details else 0,
+        "reasoning": get(get(usage, "output_tokens_details"), "thinking_tokens") or 0,
         "cached": usage.cache_read_input_tokens,
         "written": usage.cache_creation_input_tokens,
     }
@@ -235,6 +236,8 @@ COUNTS: list[tuple[str, dict[str, dict[str, int]]]] = [
     ("+usage-last", {"*": {}}),
 ]
 
+KNOWS_REASONING = "output_tokens_details" in anthropic.types.Usage.model_fields
+
 
 @every_api
 @both_ways
@@ -244,6 +247,8 @@ def test_reported_usage(
 ) -> None:
     """The flags for counts show in the usage that the SDK reports, plain and streamed alike."""
     expected = {**DEFAULT, **changes.get(api, changes["*"])}
+    if stream and api == "messages" and expected["reasoning"] and not KNOWS_REASONING:
+        pytest.skip("the stream helper of this version drops the fields of the usage that it does not know")
     seen = APIS[api](clients, flags, stream)
     assert seen.usage == expected
     assert seen.text == Scenario.parse(flags).text()
@@ -352,6 +357,8 @@ def test_automatic_function_calling(sim: Simulator, clients: Clients, stream: bo
         calls.append((town, days))
         return "sunny"
 
+    # Old versions of the SDK do not understand annotations that are strings, as they are in this file.
+    forecast.__annotations__ = {"town": str, "days": int, "return": str}
     seen = generate(clients, "+tools=2", stream, config={"tools": [forecast]})
     assert calls == [("Paris", 1)] * 2
     assert seen.text == Scenario().text()
@@ -503,8 +510,9 @@ def test_structured_outputs(clients: Clients) -> None:
     got = clients.openai.chat.completions.parse(model=GPT, messages=MESSAGES, response_format=flat)
     assert got.choices[0].message.parsed == flat(name="Paris", people=1, big=True)
     assert clients.openai.responses.parse(model=GPT, input="?", text_format=flat).output_parsed.big is True
-    parsed = clients.anthropic.messages.parse(model=CLAUDE, max_tokens=9, messages=MESSAGES, output_format=flat)
-    assert parsed.parsed_output.name == town.name
+    if hasattr(clients.anthropic.messages, "parse"):  # it came after 0.75
+        parsed = clients.anthropic.messages.parse(model=CLAUDE, max_tokens=9, messages=MESSAGES, output_format=flat)
+        assert parsed.parsed_output.name == town.name
     config = {"response_mime_type": "application/json", "response_schema": flat}
     assert clients.google.models.generate_content(model=GEMINI, contents="?", config=config).parsed.people == 1
 

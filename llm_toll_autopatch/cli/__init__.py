@@ -36,7 +36,11 @@ class CommandModule(Protocol):
     """Does it, and returns the exit code: 0 done, 1 it could not be done (the reason is on stderr)."""
 
 
-COMMANDS = (Command("report", "llm_toll_autopatch.cli.report", "show what was spent, and by whom"),)
+COMMANDS = (
+    Command("report", "llm_toll_autopatch.cli.report", "show what was spent, and by whom"),
+    Command("prices", "llm_toll_autopatch.cli.prices", "show what a model is charged, and from where that is known"),
+    Command("reprice", "llm_toll_autopatch.cli.reprice", "compute the costs of past calls again"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

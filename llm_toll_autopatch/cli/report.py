@@ -5,26 +5,21 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import sys
-from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any
 
-from llm_toll_autopatch.cli import periods
+from llm_toll_autopatch.cli import chosen
 from llm_toll_autopatch.cli.table import Styles, aligned, printable
-from llm_toll_autopatch.ledger.location import SQLITE_SCHEME, path_from_url
 from llm_toll_autopatch.ledger.money import decimals_for, format_usd
 from llm_toll_autopatch.ledger.totals import GROUPINGS, Totals, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
 __all__ = ["configure", "run"]
 
-_T = TypeVar("_T")
-_SINK_VARIABLE = "LLM_TOLL_AUTOPATCH_SINK"
 _DEFAULT_BY = ("project", "model")
 _FIGURES = ("calls", "input_tokens", "output_tokens", "cost_usd", "unknown_cost_calls", "estimated_calls", "errors")
 
@@ -38,19 +33,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[,NAME]",
         help=f"group by {', '.join(GROUPINGS)}; repeatable (default: {','.join(_DEFAULT_BY)})",
     )
-    parser.add_argument("--since", metavar="WHEN", help=f"only calls that started then or later: {periods.ACCEPTED}")
-    parser.add_argument("--until", metavar="WHEN", help="only calls that started before; a day that is named is within")
-    parser.add_argument(
-        "--ledger",
-        type=_ledger_path,
-        metavar="PATH",
-        help="the ledger: a path or a sqlite:/// URL (default: LLM_TOLL_AUTOPATCH_SINK if that is such a URL, or else"
-        " the file in the user's data directory)",
-    )
+    chosen.add_calls(parser)
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--json", dest="show", action="store_const", const=_show_json, help="exact figures as JSON")
     formats.add_argument("--csv", dest="show", action="store_const", const=_show_csv, help="exact figures as CSV")
-    parser.set_defaults(show=_show_table, error=parser.error)
+    parser.set_defaults(show=_show_table)
 
 
 def _groupings(text: str) -> list[str]:
@@ -61,28 +48,13 @@ def _groupings(text: str) -> list[str]:
     return names
 
 
-def _ledger_path(text: str) -> Path:
-    if not text.startswith(SQLITE_SCHEME):
-        return Path(text)
-    try:
-        return path_from_url(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Print the report and return the exit code."""
     from llm_toll_autopatch.ledger.errors import LedgerError
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
 
     by = list(dict.fromkeys(arguments.by or _DEFAULT_BY))
-    now = datetime.now(UTC)
-    try:
-        since = _given("--since", arguments.since, lambda text: periods.since(text, now))
-        until = _given("--until", arguments.until, lambda text: periods.until(text, now))
-        path = arguments.ledger or _given(_SINK_VARIABLE, _url_from_environment(), path_from_url)
-    except ValueError as error:
-        arguments.error(str(error))
+    since, until, path = chosen.calls(arguments)
     try:
         groups = SQLiteLedger(path).totals(by, since, until)
     except LedgerError as error:
@@ -92,21 +64,6 @@ def run(arguments: argparse.Namespace) -> int:
         groups.sort(key=_most_expensive_first)
     arguments.show(by, groups, since, until)
     return 0
-
-
-def _given(source: str, text: str | None, read: Callable[[str], _T]) -> _T | None:
-    """Return what `text` means, None if it is not given; name its `source` when it means nothing."""
-    if not text:
-        return None
-    try:
-        return read(text)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-
-
-def _url_from_environment() -> str | None:
-    sink = os.environ.get(_SINK_VARIABLE, "")
-    return sink if sink.startswith(SQLITE_SCHEME) else None
 
 
 def _most_expensive_first(group: Totals) -> tuple[bool, Decimal, int, tuple[str, ...]]:
@@ -138,7 +95,7 @@ def _cells(group: Totals, places: int) -> list[str]:
     if group.cost_usd is None:
         cost, rest = "unknown", ""
     else:
-        cost = format_usd(group.cost_usd, places)
+        cost = mark + format_usd(group.cost_usd, places)
         rest = f"+ {group.unknown_cost_calls:,} unknown" if group.unknown_cost_calls else ""
     return [f"{group.calls:,}", f"{mark}{group.input_tokens:,}", f"{mark}{group.output_tokens:,}", cost, rest]
 

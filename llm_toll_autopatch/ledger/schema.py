@@ -63,6 +63,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX calls_by_start ON calls (started_at)",
     ),
+    (
+        """
+        CREATE TABLE former_costs (       -- what `calls.cost_nano_usd` was before it was computed again
+            call_id TEXT NOT NULL,
+            replaced_at TEXT NOT NULL,    -- as started_at
+            cost_nano_usd INTEGER         -- NULL: was not known
+        )
+        """,
+        "CREATE INDEX former_costs_by_call ON former_costs (call_id)",
+    ),
 )
 """What brings a ledger from schema version N (`PRAGMA user_version`) to N + 1. Released entries never change."""
 

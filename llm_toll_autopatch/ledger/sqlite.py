@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import sqlite3
 import threading
 import time
@@ -13,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from llm_toll_autopatch.ledger.errors import LedgerError
+from llm_toll_autopatch.ledger.files import identity, make_private
 from llm_toll_autopatch.ledger.location import default_path
-from llm_toll_autopatch.ledger.money import from_nano_usd
 from llm_toll_autopatch.ledger.schema import (
     APPLICATION_ID,
     COLUMNS,
@@ -25,11 +24,12 @@ from llm_toll_autopatch.ledger.schema import (
     record_of,
     row_of,
 )
-from llm_toll_autopatch.ledger.totals import GROUPINGS, Totals
+from llm_toll_autopatch.ledger.totals import GROUPINGS, SUMS, Totals, totals_of
 from llm_toll_autopatch.sinks import SinkUnavailableError
 from llm_toll_autopatch.sinks.forking import watch_forks
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
@@ -39,6 +39,7 @@ __all__ = ["SQLiteLedger"]
 
 _STRICT = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
 _RETRY_S = 0.005
+_STEP_S = 0.01  # how long SQLite itself waits for another process before it asks us again
 
 # What is wrong with the record, not with the file.
 _REFUSALS = (
@@ -111,18 +112,49 @@ class SQLiteLedger:
                 within `emit` already, because the garbage collector ran a generator's `finally` there.
             LedgerError: The file is not a ledger, or one of a newer version.
         """
+        self._emit(record, self._busy_timeout_s)
+
+    def emit_now(self, record: CallRecord) -> None:
+        """Commit `record` as `emit` does, but hardly wait (10 ms) for another thread or process that writes."""
+        self._emit(record, _STEP_S)
+
+    def _emit(self, record: CallRecord, patience_s: float) -> None:
         row = row_of(record)
-        with self._held():
-            connection = self._opened()
-            try:
-                connection.execute(INSERT, row)
-            except _REFUSALS:
+        deadline = time.monotonic() + patience_s
+        with self._held(patience_s):
+            while True:
                 try:
-                    connection.execute(INSERT, coerced(row))
-                except _REFUSALS as error:
-                    raise LedgerError(f"record {record.id!r} cannot be stored: {error}") from error
+                    self._insert(self._opened(), row)
+                    break
+                except sqlite3.OperationalError as error:
+                    # SQLite itself has waited for a step already.
+                    if not _is_busy(error) or time.monotonic() >= deadline:
+                        raise
             if self._exiting:
                 self._drop()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the file for writing: all that is done on the connection is committed together, or nothing.
+
+        Raises:
+            SinkUnavailableError: The file is busy for longer than the bound.
+            LedgerError: The file is not a ledger, or one of a newer version.
+        """
+        with self._held():
+            connection = self._opened()
+            with _all_or_nothing(connection):
+                yield connection
+
+    @staticmethod
+    def _insert(connection: sqlite3.Connection, row: tuple[Any, ...]) -> None:
+        try:
+            connection.execute(INSERT, row)
+        except _REFUSALS:
+            try:
+                connection.execute(INSERT, coerced(row))
+            except _REFUSALS as error:
+                raise LedgerError(f"record {row[0]!r} cannot be stored: {error}") from error
 
     def flush(self) -> None:
         """Do nothing: what was emitted is committed."""
@@ -133,11 +165,11 @@ class SQLiteLedger:
             self._drop()
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
+    def _held(self, patience_s: float | None = None) -> Iterator[None]:
         """Hold the connection; turn what SQLite and the system raise into `SinkUnavailableError`."""
         # A re-entrant lock, not a plain one: this thread may come here again from a finalizer, at any bytecode, and
         # must then be told so rather than wait for itself. `_busy` belongs to whoever has the lock.
-        if not self._lock.acquire(timeout=self._busy_timeout_s):
+        if not self._lock.acquire(timeout=self._busy_timeout_s if patience_s is None else patience_s):
             raise SinkUnavailableError(f"{self} is held by another thread")
         try:
             if self._busy:
@@ -160,20 +192,18 @@ class SQLiteLedger:
         if self._connection is not None:
             if self._closer is None or not self._closer.alive:
                 self._exiting = True  # the interpreter has closed it; nobody will close the next one
-            elif self._file == _identity(self.path):
+            elif self._file == identity(self.path):
                 return self._connection
             self._drop()  # the file was removed or replaced: what goes there now would be lost
-        _make_private(self.path)
-        connection = sqlite3.connect(
-            self.path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
-        )
+        make_private(self.path)
+        connection = sqlite3.connect(self.path, timeout=_STEP_S, isolation_level=None, check_same_thread=False)
         try:
             self._prepare(connection)
-            identity = _identity(self.path)
+            file = identity(self.path)
         except BaseException:
             connection.close()
             raise
-        self._connection, self._file = connection, identity
+        self._connection, self._file = connection, file
         self._closer = weakref.finalize(self, _close, connection, self._lock, self._busy_timeout_s)
         return connection
 
@@ -194,8 +224,7 @@ class SQLiteLedger:
             self._migrate(connection)
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with _all_or_nothing(connection):
             version = _version(connection, self.path)  # again: another process may have been quicker
             for statements in MIGRATIONS[version:]:
                 for statement in statements:
@@ -203,11 +232,6 @@ class SQLiteLedger:
                     connection.execute(statement.rstrip() + _STRICT if is_table else statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
 
     def _drop(self) -> None:
         if self._closer is not None:
@@ -272,8 +296,8 @@ class SQLiteLedger:
         where, values = _where(since, until)
         keys = [GROUPINGS[name] for name in by]
         order = f" GROUP BY {', '.join(keys)} ORDER BY {', '.join(keys)}" if keys else " HAVING COUNT(*) > 0"
-        query = f"SELECT {', '.join([*keys, *_SUMS])} FROM calls{where}{order}"  # noqa: S608 - our own names
-        return [_totals_of(row, len(keys)) for row in self._rows(query, values)]
+        query = f"SELECT {', '.join([*keys, *SUMS])} FROM calls{where}{order}"  # noqa: S608 - our own names
+        return [totals_of(row, len(keys)) for row in self._rows(query, values)]
 
     def _rows(self, query: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         if not self.path.exists():
@@ -296,34 +320,16 @@ class SQLiteLedger:
             raise LedgerError(f"the ledger at {self.path} cannot be read: {error}") from error
 
 
-def _sum(column: str) -> str:
-    # In two halves, because a sum beyond 64 bits is an error in SQLite.
-    return f"COALESCE(SUM({column} >> 32), 0), COALESCE(SUM({column} & 0xFFFFFFFF), 0)"
-
-
-_SUMS = (
-    "COUNT(*)",
-    _sum("input_tokens"),
-    _sum("output_tokens"),
-    _sum("cost_nano_usd"),
-    "SUM(cost_nano_usd IS NULL)",
-    "SUM(usage_source IN ('estimated', 'partial'))",
-    "SUM(outcome = 'error')",
-)
-
-
-def _totals_of(row: tuple[Any, ...], keys: int) -> Totals:
-    calls, input_high, input_low, output_high, output_low, nano_high, nano_low, unknown, estimated, errors = row[keys:]
-    return Totals(
-        key=tuple(row[:keys]),
-        calls=calls,
-        input_tokens=(input_high << 32) + input_low,
-        output_tokens=(output_high << 32) + output_low,
-        cost_usd=None if unknown == calls else from_nano_usd((nano_high << 32) + nano_low),
-        unknown_cost_calls=unknown,
-        estimated_calls=estimated,
-        errors=errors,
-    )
+@contextmanager
+def _all_or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _where(since: datetime | None, until: datetime | None, project: str | None = None) -> tuple[str, list[str]]:
@@ -359,27 +365,6 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
 def _is_busy(error: sqlite3.Error) -> bool:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
     return code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, at every call
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _make_private(path: Path) -> None:
-    """Make an empty file that only its owner may read, unless there is one. SQLite gives its side files this mode."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        # Opening and closing the file here would drop the locks of another ledger of this process on it (POSIX).
-        os.mknod(path, 0o600)
-    except FileExistsError:
-        return
-    except OSError:  # macOS and some file systems do not let everyone do this
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _close(connection: sqlite3.Connection, lock: threading.RLock, timeout_s: float) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from llm_toll_autopatch.providers.fetched import lines
 from llm_toll_autopatch.providers.stainless import both, caller_of, manager, request
-from llm_toll_autopatch.providers.target import Provider
+from llm_toll_autopatch.providers.target import Caller, Provider, Target, Wrapper
 from llm_toll_autopatch.readers.batches import BatchedMessages
 from llm_toll_autopatch.readers.messages import Messages
+from llm_toll_autopatch.streams import AsyncStreamProxy, StreamProxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 __all__ = ["PROVIDER"]
 
@@ -19,6 +25,20 @@ _BETA_MESSAGES = (
     "anthropic.lib.bedrock._beta_messages",
     "anthropic.lib.vertex._beta_messages",
 )
+_STREAMING = "anthropic._streaming"
+
+
+def _instance_check(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap what answers `isinstance(_, Stream)` in versions 0.x: it does not ask for `__class__`, as Python does."""
+
+    def wrapper(wrapped: Any, cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        (instance,) = args
+        if isinstance(instance, StreamProxy | AsyncStreamProxy) and issubclass(type(instance.__wrapped__), cls):
+            return True
+        return wrapped(*args, **kwargs)
+
+    return wrapper
+
 
 # `tool_runner` and `thread` send their requests through these methods.
 PROVIDER = Provider(
@@ -35,5 +55,7 @@ PROVIDER = Provider(
         ) for row in rows),
         *both(_BATCHES, "Batches.results", "messages.batches.results", lines, BatchedMessages),
         *both(_BETA_BATCHES, "Batches.results", "beta.messages.batches.results", lines, BatchedMessages),
+        Target(_STREAMING, "_SyncStreamMeta.__instancecheck__", "isinstance", _instance_check, optional=True),
+        Target(_STREAMING, "_AsyncStreamMeta.__instancecheck__", "isinstance", _instance_check, optional=True),
     ),
 )  # fmt: skip

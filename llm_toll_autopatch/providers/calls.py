@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch import settings
 from llm_toll_autopatch.failures import failures
+from llm_toll_autopatch.hints import refused_option
 from llm_toll_autopatch.metering import Call, outcome_of
 from llm_toll_autopatch.providers.frames import uncounted
 from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
@@ -37,13 +38,26 @@ def begin(
         failures.note(f"beginning {target.method}", error)
         return None, kwargs
     try:
+        reader.measure = active.measure if active.estimate_input else _nothing
         reader.begin(kwargs)
         if active.include_usage is not False:
             kwargs = reader.ask_for_usage(kwargs, who.endpoint, always=active.include_usage is True) or kwargs
     except Exception as error:
         failures.note(f"reading the request of {target.method}", error)
+    reader.measure = active.measure
     call = Call(reader, active, provider=who.provider, method=target.method, endpoint=who.endpoint)
     return call, kwargs
+
+
+def _nothing(_text: str) -> int:
+    return 0
+
+
+def failed(call: Call, error: BaseException) -> None:
+    """End the call of a request that raised `error`; keep a hint if it did for what was added to it. Never raises."""
+    if call.asks_for_usage and (hint := refused_option(error, call.endpoint, call.settings.include_usage)):
+        call.settings.hints.add(hint)
+    call.end(outcome_of(error), error)
 
 
 def response(call: Call, answer: Any, _target: Target) -> Any:
@@ -52,8 +66,20 @@ def response(call: Call, answer: Any, _target: Target) -> Any:
     return answer
 
 
-def request(target: Target, caller: Callable[[Any], Caller], deliver: Deliver = response) -> Wrapper:
-    """Wrap a method that sends its request when it is called, or awaited."""
+def request(
+    target: Target,
+    caller: Callable[[Any], Caller],
+    deliver: Deliver = response,
+    configured: Callable[[], Settings | None] = settings.active,
+) -> Wrapper:
+    """Wrap a method that sends its request when it is called, or awaited.
+
+    Args:
+        target: The method.
+        caller: Tells who sends the request.
+        deliver: Hands out the answer.
+        configured: Returns the configuration that counts for a call; None when there is none.
+    """
 
     def hand_out(call: Call, answer: Any) -> Any:
         try:
@@ -63,13 +89,18 @@ def request(target: Target, caller: Callable[[Any], Caller], deliver: Deliver = 
             call.end("completed")
             return answer
 
-    return (_async_request if target.is_async else _sync_request)(target, caller, hand_out)
+    return (_async_request if target.is_async else _sync_request)(target, caller, hand_out, configured)
 
 
-def _sync_request(target: Target, caller: Callable[[Any], Caller], hand_out: Callable[[Call, Any], Any]) -> Wrapper:
+def _sync_request(
+    target: Target,
+    caller: Callable[[Any], Caller],
+    hand_out: Callable[[Call, Any], Any],
+    configured: Callable[[], Settings | None],
+) -> Wrapper:
     @uncounted
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        active = settings.active()
+        active = configured()
         if active is None:
             return wrapped(*args, **kwargs)
         call, kwargs = begin(target, caller, instance, kwargs, active)
@@ -78,14 +109,19 @@ def _sync_request(target: Target, caller: Callable[[Any], Caller], hand_out: Cal
         try:
             answer = wrapped(*args, **kwargs)
         except BaseException as error:
-            call.end(outcome_of(error), error)
+            failed(call, error)
             raise
         return hand_out(call, answer)
 
     return wrapper
 
 
-def _async_request(target: Target, caller: Callable[[Any], Caller], hand_out: Callable[[Call, Any], Any]) -> Wrapper:
+def _async_request(
+    target: Target,
+    caller: Callable[[Any], Caller],
+    hand_out: Callable[[Call, Any], Any],
+    configured: Callable[[], Settings | None],
+) -> Wrapper:
     @uncounted
     async def send(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], active: Settings
@@ -96,15 +132,17 @@ def _async_request(target: Target, caller: Callable[[Any], Caller], hand_out: Ca
         try:
             answer = await wrapped(*args, **kwargs)
         except BaseException as error:
-            call.end(outcome_of(error), error)
+            failed(call, error)
             raise
-        return hand_out(call, answer)
+        answer = hand_out(call, answer)
+        await call.written()
+        return answer
 
     @uncounted
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         # What is configured counts when the method is called, not when its coroutine is awaited. Nothing else happens
         # before that: helpers of the SDK make coroutines that they may never await.
-        active = settings.active()
+        active = configured()
         if active is None:
             return wrapped(*args, **kwargs)
         return named_like(wrapped, send(wrapped, instance, args, kwargs, active))

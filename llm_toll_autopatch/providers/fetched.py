@@ -130,6 +130,9 @@ class _Lines:
         was_open, self._open = self._open, False
         return was_open
 
+    async def written(self) -> None:
+        """Nothing is left to wait for: each line was recorded when it came."""
+
 
 def results(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap a method that returns the state, or resumes the stream, of earlier work."""

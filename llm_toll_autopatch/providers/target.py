@@ -38,6 +38,7 @@ class Target:
         wrapper: How the method delivers its answer, and so how it is wrapped.
         reader: Makes the reader of one request; None where the method sends none itself.
         is_async: Whether the method is called with `await`. Decided here: `iscoroutinefunction` lies for several.
+        optional: Whether nothing is lost on a version of the SDK that does not have it.
     """
 
     module: str
@@ -46,11 +47,7 @@ class Target:
     wrapper: WrapperFactory
     reader: type[Reader] | None = None
     is_async: bool = False
-
-    @property
-    def where(self) -> str:
-        """The method's full name: several modules have a `Completions.create`."""
-        return f"{self.module}.{self.path}"
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,19 +43,19 @@ class Transcriptions(Reader):
     def begin(self, request: Mapping[str, Any]) -> None:
         """Count the text of the prompt; the length of the recording is not known here."""
         self.model = text(request, "model") or ""
-        self.input_chars = text_chars(request.get("prompt"))
+        self.input_chars = text_chars(request.get("prompt"), self.measure)
 
     def feed(self, event: Any) -> None:
         """Take a `TranscriptionStreamEvent`: the usage is on the last one."""
         if event.type == "transcript.text.delta":
-            self.output_chars += len(text(event, "delta") or "")
+            self.output_chars += self.measure(text(event, "delta") or "")
         elif event.type == "transcript.text.done":
             self._usage = get(event, "usage")
             self._final = True
 
     def finish(self, response: Any) -> None:
         """Take a `Transcription` in any of its forms."""
-        self.output_chars += len(response if isinstance(response, str) else text(response, "text") or "")
+        self.output_chars += self.measure(response if isinstance(response, str) else text(response, "text") or "")
         self._usage = get(response, "usage")
         self._duration = _seconds(get(response, "duration"))  # of the verbose form
         self._final = True
@@ -74,7 +74,7 @@ class Transcriptions(Reader):
             output_tokens=written or 0,
             input_audio_tokens=count(get(raw, "input_token_details"), "audio_tokens") or 0,
             details={
-                **leftovers(raw, _USAGE, nested=("input_token_details",)),
+                **leftovers(raw, _USAGE, nested={"input_token_details": "input_"}),
                 **({"seconds": seconds} if seconds else {}),
             },
         )
@@ -103,7 +103,7 @@ class Speech(Reader):
         """Count the characters that are to be spoken, and those that say how."""
         self.model = text(request, "model") or ""
         self._text = text_chars(request.get("input"))
-        self.input_chars = self._text + text_chars(request.get("instructions"))
+        self.input_chars = sum(text_chars(request.get(part), self.measure) for part in ("input", "instructions"))
 
     def finish(self, response: Any) -> None:
         """Take the recording, which is not looked at."""

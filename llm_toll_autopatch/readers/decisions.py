@@ -23,7 +23,7 @@ class Decisions(Responses):
     def begin(self, request: Mapping[str, Any]) -> None:
         """Count the text of the input and of the questions."""
         self.model = text(request, "model") or ""
-        self.input_chars = text_chars(request.get("input")) + text_chars(request.get("questions"))
+        self.input_chars = sum(text_chars(request.get(part), self.measure) for part in ("input", "questions"))
 
     def finish(self, response: Any) -> None:
         """Take a `Decision`."""

@@ -30,7 +30,7 @@ class Embeddings(Reader):
     def begin(self, request: Mapping[str, Any]) -> None:
         """Count the text of the input."""
         self.model = text(request, "model") or ""
-        self.input_chars = text_chars(request.get("input"))
+        self.input_chars = text_chars(request.get("input"), self.measure)
 
     def finish(self, response: Any) -> None:
         """Take a `CreateEmbeddingResponse`."""

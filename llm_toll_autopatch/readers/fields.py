@@ -7,9 +7,14 @@ another type; and what is a model in one place is a plain dict in another (raw r
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 __all__ = ["as_mapping", "count", "get", "leftovers", "text"]
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+_OF_EITHER = frozenset({"video_tokens", "document_tokens", "file_tokens"})
+"""Counts that mean nothing without saying whether they are of the input or of the output."""
 
 
 def get(obj: Any, name: str) -> Any:
@@ -48,12 +53,25 @@ def as_mapping(obj: Any) -> Mapping[str, Any]:
     return {**declared, **undeclared} if isinstance(undeclared, dict) else declared
 
 
-def leftovers(usage: Any, known: frozenset[str], *, nested: tuple[str, ...] = ()) -> dict[str, int]:
-    """Return the counts of `usage` and of its `nested` parts that are not in `known`, so that no new one is lost."""
+def leftovers(usage: Any, known: frozenset[str], *, nested: Mapping[str, str] = _NONE) -> dict[str, int]:
+    """Return the counts of `usage` that are not in `known`, so that no new one is lost. Money and times are no counts.
+
+    Args:
+        usage: The provider's object.
+        known: Names that are read elsewhere, on any level.
+        nested: Parts that are looked into like `usage` itself, by their names, with what goes before the name of a
+            count that another part has too. What is nested below any other name is found as `name.inner`.
+    """
     found: dict[str, int] = {}
-    for part in (usage, *(get(usage, name) for name in nested)):
-        fields = as_mapping(part)
-        for name in fields:
-            if name not in known and (value := count(fields, name)):
-                found[name] = value
+    whole = as_mapping(usage)
+    for part, prefix in (("", ""), *nested.items()):
+        fields = as_mapping(whole.get(part)) if part else whole
+        for name, value in fields.items():
+            if name in known or name in nested or name.startswith("cost") or name.endswith("_time"):
+                continue
+            if number := count(fields, name):
+                found[f"{prefix}{name}" if name in found or name in _OF_EITHER else name] = number
+            elif value is not None and not isinstance(value, str | int | float | list):
+                inner = as_mapping(value)
+                found.update({f"{name}.{key}": number for key in inner if (number := count(inner, key))})
     return found

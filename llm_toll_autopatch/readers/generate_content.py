@@ -5,104 +5,214 @@ Fields as in the SDK's `types.GenerateContentResponseUsageMetadata`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
 
 from llm_toll_autopatch.estimate import text_chars
+from llm_toll_autopatch.readers.consistency import checked
 from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import Usage
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["GenerateContent"]
+__all__ = ["GenerateContent", "GenerateContentBatch", "modalities", "usage_of"]
 
 
 class GenerateContent(Reader):
     """`models.generate_content` and its stream."""
 
     operation = "generate_content"
-    __slots__ = ("_finished", "_usage")
+    __slots__ = ("_finished", "_queries", "_tier_is_due", "_usage", "_usage_is_final")
 
     def __init__(self) -> None:
         super().__init__()
         self._usage: Any = None
+        self._usage_is_final = False
         self._finished = False
+        self._queries = 0
+        self._tier_is_due = True
 
     def begin(self, request: Mapping[str, Any]) -> None:
         """Count the text of the contents, the system instruction and the tools."""
         self.model = text(request, "model") or ""
         config = request.get("config")
-        self.input_chars = text_chars(request.get("contents")) + sum(
-            text_chars(get(config, part)) for part in ("system_instruction", "tools", "response_schema")
+        self.input_chars = text_chars(request.get("contents"), self.measure) + sum(
+            text_chars(get(config, part), self.measure) for part in ("system_instruction", "tools", "response_schema")
         )
+        # The SDK drops the tier that the response names, so the one that was asked for stands in for it.
+        self.service_tier = _name(get(config, "service_tier"))
 
     def feed(self, chunk: Any) -> None:
         """Take a `GenerateContentResponse`, a chunk of one or the whole: the SDK has one class for both."""
-        metadata = chunk.usage_metadata
-        # The last one wins, also where it is lower; Vertex sends some that hold no counts at all.
-        if metadata is not None and (
-            metadata.prompt_token_count is not None or metadata.candidates_token_count is not None
-        ):
-            self._usage = metadata
         for candidate in chunk.candidates or ():
             content = candidate.content
             for part in (content.parts or ()) if content is not None else ():
-                if part.text is not None:
-                    self.output_chars += len(part.text)
+                if (written := part.text) is not None:
+                    self.output_chars += len(written) if self.measure is len else self.measure(written)
                 elif part.function_call is not None:
-                    self.output_chars += text_chars(part.function_call.name) + text_chars(part.function_call.args)
+                    self.output_chars += text_chars(part.function_call.name, self.measure)
+                    self.output_chars += text_chars(part.function_call.args, self.measure)
             if candidate.finish_reason is not None:
                 self._finished = True
-        if chunk.model_version is not None:
-            self.response_model = chunk.model_version
-        if chunk.response_id is not None:
-            self.response_id = chunk.response_id
+            if (grounding := candidate.grounding_metadata) is not None:
+                self._grounded(grounding.web_search_queries)
+        metadata = chunk.usage_metadata
+        # The last one wins, also where it is lower; Vertex sends some that hold no counts at all.
+        if metadata is not None and (
+            metadata.prompt_token_count is not None
+            or metadata.candidates_token_count is not None
+            or metadata.thoughts_token_count is not None
+        ):
+            self._usage = metadata
+            self._usage_is_final = self._finished
+        if (version := chunk.model_version) is not None:
+            self.response_model = version
+        if (response_id := chunk.response_id) is not None:
+            self.response_id = response_id
+        if self._tier_is_due:
+            self._tier_is_due = False
+            self.service_tier = _tier_in_headers(chunk) or self.service_tier
 
     def finish(self, response: Any) -> None:
-        """Take the whole `GenerateContentResponse`."""
+        """Take the whole `GenerateContentResponse`; one that the user wanted unparsed has a body in its place."""
+        body = None if response.candidates else text(get(response, "sdk_http_response"), "body")
         self.feed(response)
+        if body is not None:
+            self._read_json(json.loads(body))
+
+    def _read_json(self, response: Any) -> None:
+        """Take the response's JSON, which is all that there is under `should_return_http_response`."""
+        self._usage = _snake_cased(get(response, "usageMetadata"))
+        self.service_tier = _name(get(self._usage, "service_tier")) or self.service_tier
+        self.response_model = text(response, "modelVersion") or self.response_model
+        self.response_id = text(response, "responseId") or self.response_id
+        candidates = get(response, "candidates")
+        for candidate in candidates if isinstance(candidates, list) else ():
+            self.output_chars += text_chars(get(get(candidate, "content"), "parts"), self.measure)
+            self._grounded(get(get(candidate, "groundingMetadata"), "webSearchQueries"))
+
+    def _grounded(self, queries: Any) -> None:
+        if isinstance(queries, list | tuple):
+            self._queries = max(self._queries, len(queries))
 
     def usage(self, *, ended: bool) -> Reading | None:
-        """Return the running total that came last: what is cached is in the prompt, thoughts and tools come on top."""
-        raw = as_mapping(self._usage)
-        prompt, candidates = count(raw, "prompt_token_count"), count(raw, "candidates_token_count")
-        thoughts = count(raw, "thoughts_token_count")
-        tools = count(raw, "tool_use_prompt_token_count") or 0
-        if prompt is None and candidates is None and thoughts is None:
-            return None
-        given = _modalities(raw, "prompt_tokens_details")
-        written = _modalities(raw, "candidates_tokens_details")
-        usage = Usage(
-            input_tokens=(prompt or 0) + tools,
-            output_tokens=(candidates or 0) + (thoughts or 0),
-            cache_read_tokens=count(raw, "cached_content_token_count") or 0,
-            reasoning_tokens=thoughts or 0,
-            tool_use_input_tokens=tools,
-            input_audio_tokens=given.get("AUDIO", 0),
-            input_image_tokens=given.get("IMAGE", 0),
-            output_audio_tokens=written.get("AUDIO", 0),
-            output_image_tokens=written.get("IMAGE", 0),
-            details=leftovers(raw, _USAGE),
-        )
-        has_output = candidates is not None or thoughts is not None
-        return Reading(usage, ended or self._finished, has_input=prompt is not None, has_output=has_output)
+        """Return the running total that came last."""
+        self.service_tier = _name(get(self._usage, "traffic_type")) or self.service_tier
+        final = ended or self._usage_is_final
+        return usage_of(self._usage, "candidates", final=final, web_searches=self._searches())
+
+    def _searches(self) -> int:
+        """Return the searches as they are billed: each query since Gemini 3, each grounded prompt before."""
+        generation = re.search(r"gemini-(\d+)", self.response_model or self.model)
+        by_prompt = generation is not None and int(generation[1]) < _BILLS_QUERIES
+        return min(self._queries, 1) if by_prompt else self._queries
+
+
+_BILLS_QUERIES = 3
+
+
+class GenerateContentBatch(GenerateContent):
+    """One response in the results of a batch job."""
+
+    operation = "batch"
+    __slots__ = ()
+
+    def finish(self, response: Any) -> None:
+        """Take the `GenerateContentResponse`; nothing but the job says that it is billed as a batch."""
+        super().finish(response)
+        self.service_tier = "batch"
+
+    def usage(self, *, ended: bool) -> Reading | None:
+        """Return the only total."""
+        return usage_of(self._usage, "candidates", final=ended, web_searches=self._searches())
+
+
+def usage_of(metadata: Any, written: str, *, final: bool, web_searches: int = 0) -> Reading | None:
+    """Return what a usage metadata says: what is cached is in the prompt, thoughts and tools come on top.
+
+    Args:
+        metadata: The SDK's model, or a mapping with its field names.
+        written: What the output is called: `candidates`, or `response` in live sessions.
+        final: Whether these are the last figures.
+        web_searches: What has been searched, which the metadata does not say.
+    """
+    raw = as_mapping(metadata)
+    prompt, output = count(raw, "prompt_token_count"), count(raw, f"{written}_token_count")
+    thoughts, tools = count(raw, "thoughts_token_count"), count(raw, "tool_use_prompt_token_count") or 0
+    if prompt is None and output is None and thoughts is None and not web_searches:
+        return None
+    total = count(raw, "total_token_count")
+    rest = 0
+    if total:  # what is 0 may be left out, and what is left out follows from the total
+        rest = total - (prompt or 0) - (output or 0) - (thoughts or 0) - tools
+        if prompt is None and rest >= 0:
+            prompt, rest = rest, 0
+        elif output is None and rest >= 0:
+            output, rest = rest, 0
+    given = modalities(raw, "prompt_tokens_details", "tool_use_prompt_tokens_details")
+    drawn = modalities(raw, f"{written}_tokens_details")
+    usage = Usage(
+        input_tokens=(prompt or 0) + tools,
+        output_tokens=(output or 0) + (thoughts or 0),
+        cache_read_tokens=count(raw, "cached_content_token_count") or 0,
+        reasoning_tokens=thoughts or 0,
+        tool_use_input_tokens=tools,
+        input_audio_tokens=given.pop("audio", 0),
+        input_image_tokens=given.pop("image", 0),
+        output_audio_tokens=drawn.pop("audio", 0),
+        output_image_tokens=drawn.pop("image", 0),
+        web_searches=web_searches,
+        details={
+            **leftovers(raw, _USAGE),
+            **{f"input_{kind}_tokens": number for kind, number in given.items()},
+            **{f"output_{kind}_tokens": number for kind, number in drawn.items()},
+            **{f"cache_read_{kind}_tokens": number for kind, number in modalities(raw, "cache_tokens_details").items()},
+        },
+    )
+    return Reading(
+        checked(usage, contradictory=rest != 0),
+        final,
+        has_input=prompt is not None,
+        has_output=output is not None or thoughts is not None,
+    )
+
+
+def _tier_in_headers(response: Any) -> str | None:
+    """Return the tier that the Gemini API served, see https://ai.google.dev/gemini-api/docs/priority-inference."""
+    headers = as_mapping(get(get(response, "sdk_http_response"), "headers"))
+    return next((str(headers[name]) for name in headers if name.lower() == "x-gemini-service-tier"), None)
 
 
 _USAGE = frozenset(
     {
-        "cached_content_token_count", "candidates_token_count", "prompt_token_count", "thoughts_token_count",
-        "tool_use_prompt_token_count", "total_token_count",
+        "cached_content_token_count", "candidates_token_count", "prompt_token_count", "response_token_count",
+        "thoughts_token_count", "tool_use_prompt_token_count", "total_token_count",
     }
 )  # fmt: skip
 
 
-def _modalities(usage: Any, name: str) -> dict[str, int]:
-    """Return the tokens of each modality in a list of `ModalityTokenCount`."""
-    entries = get(usage, name)
+def _name(value: Any) -> str | None:
+    """Return the lower-case name of a member of one of the SDK's enums, or of the string in its place."""
+    name = getattr(value, "value", value)
+    return name.lower() if isinstance(name, str) and name else None
+
+
+def modalities(usage: Any, *names: str) -> dict[str, int]:
+    """Return the tokens of each modality but text, lower-case, in lists of `ModalityTokenCount` or `ModalityTokens`."""
     found: dict[str, int] = {}
-    for entry in entries if isinstance(entries, list | tuple) else ():
-        modality = get(entry, "modality")
-        kind = str(getattr(modality, "value", modality))
-        found[kind] = found.get(kind, 0) + (count(entry, "token_count") or 0)
+    for name in names:
+        entries = get(usage, name)
+        for entry in entries if isinstance(entries, list | tuple) else ():
+            kind = _name(get(entry, "modality"))
+            number = count(entry, "token_count", "tokenCount", "tokens")
+            if number and kind is not None and kind not in ("text", "modality_unspecified"):
+                found[kind] = found.get(kind, 0) + number
     return found
+
+
+def _snake_cased(value: Any) -> Any:
+    """Return JSON as the SDK's models name it: `promptTokenCount` becomes `prompt_token_count`."""
+    if isinstance(value, Mapping):
+        return {re.sub(r"(?<!^)([A-Z])", r"_\1", key).lower(): _snake_cased(each) for key, each in value.items()}
+    return [_snake_cased(each) for each in value] if isinstance(value, list) else value

@@ -39,7 +39,7 @@ class Images(Reader):
     def begin(self, request: Mapping[str, Any]) -> None:
         """Count the text of the prompt. The model may be left to the service, and no answer names it."""
         self.model = text(request, "model") or ""
-        self.input_chars = text_chars(request.get("prompt"))
+        self.input_chars = text_chars(request.get("prompt"), self.measure)
 
     def feed(self, event: Any) -> None:
         """Take an event of a stream: the last one of each image has its usage."""
@@ -72,7 +72,7 @@ class Images(Reader):
             output_image_tokens=(written or 0) - in_words if pictured is None else pictured,
             details={
                 "images": self._images,
-                **leftovers(raw, _USAGE, nested=("input_tokens_details", "output_tokens_details")),
+                **leftovers(raw, _USAGE, nested={"input_tokens_details": "input_", "output_tokens_details": "output_"}),
                 **{f"svg_{name}": value for name in _SVG if (value := count(svg, name))},
             },
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from llm_toll_autopatch.estimate import Measure
     from llm_toll_autopatch.records import Usage
 
 __all__ = ["Reader", "Reading"]
@@ -22,12 +23,15 @@ class Reading:
         final: Whether these are the provider's last word on this request.
         has_input: Whether an input figure was among them.
         has_output: Whether an output figure was among them.
+        elsewhere: What other models did for the same request, with their names: billed at their rates, and not in
+            `usage`.
     """
 
     usage: Usage
     final: bool
     has_input: bool = True
     has_output: bool = True
+    elsewhere: tuple[tuple[str, Usage], ...] = ()
 
 
 class Reader:
@@ -45,12 +49,16 @@ class Reader:
         lasts: Whether this is work that goes on after its answer, or stream, has come: its usage is fetched later.
         unfinished: Whether such work was still going on when it was last heard of.
         output_chars: Characters that the model wrote: text, reasoning, refusals, names and arguments of tool calls.
+        measure: What counts a text's characters: `len`, or the user's estimator in its place (see `estimate`). What
+            runs for every chunk calls `len` itself, which costs less.
+        asks_for_usage: Whether it asked, in the user's place, for usage to be reported.
     """
 
     operation: ClassVar[str]
 
     __slots__ = (
-        "input_chars", "lasts", "model", "output_chars", "response_id", "response_model", "service_tier", "unfinished",
+        "asks_for_usage", "input_chars", "lasts", "measure", "model", "output_chars", "response_id", "response_model",
+        "service_tier", "unfinished",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -60,6 +68,8 @@ class Reader:
         self.response_id: str | None = None
         self.input_chars = 0
         self.output_chars = 0
+        self.measure: Measure = len
+        self.asks_for_usage = False
         self.lasts = False
         self.unfinished = False
 

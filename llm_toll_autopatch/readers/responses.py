@@ -1,13 +1,16 @@
 """OpenAI's Responses API.
 
-Fields and events as in the SDK's `types/responses/response_usage.py` and `types/responses/response_stream_event.py`.
+Fields and events as in the SDK's `types/responses/response_usage.py`, `types/responses/response.py` (`ToolUsage`) and
+`types/responses/response_stream_event.py`.
 """
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.estimate import text_chars
+from llm_toll_autopatch.readers.consistency import balanced, checked
 from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import Usage
@@ -22,17 +25,22 @@ class Responses(Reader):
     """`responses`."""
 
     operation = "responses"
-    __slots__ = ("_final", "_usage")
+    __slots__ = ("_file_searches", "_final", "_tool_usage", "_usage", "_web_searches")
 
     def __init__(self) -> None:
         super().__init__()
         self._usage: Any = None
+        self._tool_usage: Any = None
+        self._web_searches = 0
+        self._file_searches = 0
         self._final = False
 
     def begin(self, request: Mapping[str, Any]) -> None:
         """Count the text of the input, the instructions, the tools and the text format."""
         self.model = text(request, "model") or ""
-        self.input_chars = sum(text_chars(request.get(part)) for part in ("input", "instructions", "tools", "text"))
+        self.input_chars = sum(
+            text_chars(request.get(part), self.measure) for part in ("input", "instructions", "tools", "text")
+        )
 
     def feed(self, event: Any) -> None:
         """Take a `ResponseStreamEvent`: text comes in deltas, the usage on the terminal event."""
@@ -40,9 +48,11 @@ class Responses(Reader):
         if kind in _DELTAS:
             delta = event.delta
             if type(delta) is str:
-                self.output_chars += len(delta)
+                self.output_chars += len(delta) if self.measure is len else self.measure(delta)
         elif kind == "response.output_item.added":
-            self.output_chars += len(text(event.item, "name") or "")
+            self.output_chars += self.measure(text(event.item, "name") or "")
+        elif kind == "response.output_item.done":
+            self._searched(event.item)
         elif (response := get(event, "response")) is not None:
             self._header(response)
             self._final = kind in _TERMINAL
@@ -52,8 +62,10 @@ class Responses(Reader):
         self._header(response)
         output = get(response, "output")
         for item in output if isinstance(output, list | tuple) else ():
+            self._searched(item)
             self.output_chars += sum(
-                text_chars(get(item, part)) for part in ("content", "summary", "name", "arguments", "input")
+                text_chars(get(item, part), self.measure)
+                for part in ("content", "summary", "name", "arguments", "input")
             )
 
     def _header(self, response: Any) -> None:
@@ -62,31 +74,78 @@ class Responses(Reader):
         self.service_tier = text(response, "service_tier") or self.service_tier
         if (usage := get(response, "usage")) is not None:
             self._usage = usage
+        if (tool_usage := get(response, "tool_usage")) is not None:
+            self._tool_usage = tool_usage
         self.lasts = get(response, "background") is True
         self.unfinished = self.lasts and text(response, "status") in ("queued", "in_progress")
 
+    def _searched(self, item: Any) -> None:
+        kind = get(item, "type")
+        if kind == "web_search_call":  # opening a page that was found is free
+            self._web_searches += get(get(item, "action"), "type") in (None, "search")
+        elif kind == "file_search_call":
+            self._file_searches += 1
+
     def usage(self, *, ended: bool) -> Reading | None:
-        """Return the response's `ResponseUsage`, with the web searches that are billed beside it."""
+        """Return the response's `ResponseUsage`, with the searches and other tools that are billed beside it."""
         raw = as_mapping(self._usage)
-        given, written = count(raw, "input_tokens"), count(raw, "output_tokens")
-        if given is None and written is None:
-            return None
         of_input, of_output = as_mapping(raw.get("input_tokens_details")), as_mapping(raw.get("output_tokens_details"))
-        usage = Usage(
-            input_tokens=given or 0,
-            output_tokens=written or 0,
-            cache_read_tokens=count(of_input, "cached_tokens") or 0,
-            cache_write_tokens=count(of_input, "cache_write_tokens") or 0,
-            reasoning_tokens=count(of_output, "reasoning_tokens") or 0,
-            details=leftovers(raw, _RESPONSE_USAGE, nested=("input_tokens_details", "output_tokens_details")),
+        cache_read = count(of_input, "cached_tokens") or 0
+        cache_write = count(of_input, "cache_write_tokens") or 0
+        sums = balanced(
+            count(raw, "input_tokens"),
+            count(raw, "output_tokens"),
+            count(raw, "total_tokens"),
+            reasoning=count(of_output, "reasoning_tokens") or 0,
+            cached=cache_read + cache_write,
+            silent=not self.output_chars,
         )
-        final = ended or self._final
-        return Reading(usage, final, has_input=given is not None, has_output=written is not None)
+        web_searches = count(get(self._tool_usage, "web_search"), "num_requests")
+        if web_searches is None:  # an older server, or a stream that was left early
+            web_searches = self._web_searches
+        details = leftovers(raw, _RESPONSE_USAGE, nested=_NESTED) | _of_tools(self._tool_usage)
+        if self._file_searches:
+            details["file_searches"] = self._file_searches
+        if sums.given is None and sums.written is None and not web_searches and not self._file_searches:
+            return None
+        usage = Usage(
+            input_tokens=sums.given or 0,
+            output_tokens=sums.written or 0,
+            cache_read_tokens=cache_read,
+            cache_write_tokens=cache_write,
+            reasoning_tokens=sums.reasoning,
+            web_searches=web_searches,
+            details=details,
+        )
+        return Reading(
+            checked(usage, contradictory=sums.contradictory),
+            ended or self._final,
+            has_input=sums.given is not None,
+            has_output=sums.written is not None,
+        )
+
+
+def _of_tools(tool_usage: Any) -> dict[str, int]:
+    """Return what hosted tools used: `image_gen_input_tokens`, `image_gen_output_image_tokens` …."""
+    found: dict[str, int] = {}
+    for tool, used in as_mapping(tool_usage).items():
+        fields = as_mapping(used)
+        for name in fields:
+            if number := count(fields, name):
+                found[f"{tool}_{name}"] = number
+            part = name.removesuffix("tokens_details")
+            inner = as_mapping(fields[name])
+            for key in inner:
+                if number := count(inner, key):
+                    found[f"{tool}_{part}{key.removeprefix(part)}"] = number
+    found.pop("web_search_num_requests", None)
+    return found
 
 
 _RESPONSE_USAGE = frozenset(
     {"cache_write_tokens", "cached_tokens", "input_tokens", "output_tokens", "reasoning_tokens", "total_tokens"}
 )
+_NESTED = MappingProxyType({"input_tokens_details": "input_", "output_tokens_details": "output_"})
 _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _DELTAS = frozenset(
     {

@@ -26,7 +26,7 @@ class Runs(ChatCompletions):
     def begin(self, request: Mapping[str, Any]) -> None:
         """Count the text of what this request adds; the thread's own messages are not seen."""
         self.model = text(request, "model") or ""
-        self.input_chars = sum(text_chars(request.get(part)) for part in _INPUT)
+        self.input_chars = sum(text_chars(request.get(part), self.measure) for part in _INPUT)
 
     def ask_for_usage(self, request: Mapping[str, Any], endpoint: str | None, *, always: bool) -> dict[str, Any] | None:
         """Runs report their usage unasked."""
@@ -40,13 +40,13 @@ class Runs(ChatCompletions):
         if kind.startswith("thread.run.") and not kind.startswith("thread.run.step."):
             self.finish(data)
         elif kind == "thread.message.delta":
-            self.output_chars += text_chars(get(get(data, "delta"), "content"))
+            self.output_chars += text_chars(get(get(data, "delta"), "content"), self.measure)
         return False
 
     def finish(self, response: Any) -> None:
         """Take a `Run`."""
         self._header(response)
         self.lasts = True
-        self._report(get(response, "usage"))
         self.unfinished = text(response, "status") in _AT_WORK
-        self._finished = not self.unfinished
+        self._unfinished = int(self.unfinished)
+        self._report(get(response, "usage"))

@@ -5,6 +5,8 @@ Fields follow https://ai.google.dev/api/generate-content.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import datetime as dt
 import re
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ from llm_toll_autopatch.simulator.reply import Reply, Tool, items, report
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["count_tokens", "error", "generate_content", "stream_generate_content"]
+__all__ = ["coded_error", "count_tokens", "error", "generate_content", "stream_generate_content"]
 
 _CAPITAL = re.compile("[A-Z]")
 _ERRORS: Mapping[int, tuple[str, str]] = {
@@ -43,6 +45,13 @@ def _error_object(status: int, message: str) -> dict[str, Any]:
 def error(status: int, message: str) -> Answer:
     """Answer with Google's error JSON."""
     return Answer.error(status, _error_object(status, message), headers())
+
+
+def coded_error(status: int, message: str) -> Answer:
+    """Answer with the error JSON of the interactions, whose code is a word."""
+    told = _error_object(status, message)["error"]
+    body = {"error": {"code": told["status"].lower(), "message": told["message"]}}
+    return Answer.error(status, body, headers())
 
 
 def count_tokens(call: Call) -> Answer:
@@ -110,6 +119,14 @@ def _modalities(key: str, tokens: int) -> dict[str, Any]:
     return {key: [{"modality": "TEXT", "tokenCount": tokens}]} if tokens else {}
 
 
+def _hops(token: Any) -> int:
+    """Return how many requests came before the one with this continuation token."""
+    try:
+        return int(base64.b64decode(str(token), altchars=b"-_")) if token else 0
+    except (ValueError, binascii.Error):
+        return 0
+
+
 class _Chunk:
     """What all chunks of one answer have in common."""
 
@@ -120,6 +137,16 @@ class _Chunk:
             now = dt.datetime.now(dt.UTC)
             self._common["createTime"] = now.isoformat().replace("+00:00", "Z")
         self._common["responseId"] = new_id("", 22)
+        self._end = self._ending(call)
+
+    @staticmethod
+    def _ending(call: Call) -> dict[str, Any]:
+        """Return how the answer ends: its reason, and the token with which the next request goes on."""
+        sent = _hops(_get(call.body, "continuationToken"))
+        if sent < call.scenario.continuations:
+            token = base64.b64encode(str(sent + 1).encode()).decode()
+            return {"finishReason": "CONTINUATION", "continuationToken": token}
+        return {"finishReason": "MAX_TOKENS" if call.scenario.incomplete else "STOP"}
 
     def usage(self, reply: Reply, *, output: int, thoughts: int) -> dict[str, Any]:
         """Return the totals so far. Thoughts are not among the candidates' tokens, cached ones are in the prompt's."""
@@ -145,7 +172,7 @@ class _Chunk:
     ) -> dict[str, Any]:
         """Return one chunk; the same candidate as often as there are choices."""
         content = {"parts": parts, "role": "model"} if parts else {"role": "model"}
-        end = {"finishReason": "MAX_TOKENS" if reply.scenario.incomplete else "STOP"} if last else {}
+        end = self._end if last else {}
         candidates = [{"content": content, **end, "index": index} for index in range(reply.choices)]
         return {"candidates": candidates, **self._report(usage, reply, last=last), **self._common}
 

@@ -6,7 +6,17 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.simulator import anthropic, embeddings, google, media, openai, responses, stored
+from llm_toll_autopatch.simulator import (
+    anthropic,
+    embeddings,
+    google,
+    google_interactions,
+    google_media,
+    media,
+    openai,
+    responses,
+    stored,
+)
 from llm_toll_autopatch.simulator.answer import Answer, Call
 from llm_toll_autopatch.simulator.scenario import Scenario
 
@@ -45,13 +55,20 @@ def _id(prefix: str) -> str:
 
 _GEMINI = r"(?:publishers/(?P<publisher>[^/]+)/)?(?:models|tunedModels)/(?P<model>[^/]+)"
 
+
+def _decisions(call: Call) -> Answer:
+    """Answer both services that have this path; Google's names its questions."""
+    named = isinstance(call.body.get("questions"), dict)
+    return google_interactions.decide(call) if named else embeddings.decisions(call)
+
+
 ROUTES = (
     _route(r"(?:openai/deployments/(?P<deployment>[^/]+)/)?chat/completions", openai.chat, openai.error),
     _route(rf"chat/completions/{_id('chatcmpl')}", stored.chat, openai.error, "GET"),
     _route(r"completions", embeddings.completions, openai.error),
     _route(r"(?:openai/deployments/(?P<deployment>[^/]+)/)?embeddings", embeddings.embeddings, openai.error),
     _route(r"moderations", embeddings.moderations, openai.error),
-    _route(r"decisions", embeddings.decisions, openai.error),
+    _route(r"decisions", _decisions, openai.error),
     _route(r"images/(?:generations|variations|(?P<edits>edits))", media.images, openai.error),
     _route(r"audio/(?:transcriptions|(?P<translations>translations))", media.transcriptions, openai.error),
     _route(r"audio/speech", media.speech, openai.error),
@@ -78,6 +95,13 @@ ROUTES = (
     _route(rf"{_GEMINI}:generateContent", google.generate_content, google.error),
     _route(rf"{_GEMINI}:streamGenerateContent", google.stream_generate_content, google.error),
     _route(rf"{_GEMINI}:countTokens", google.count_tokens, google.error),
+    _route(rf"{_GEMINI}:embedContent", google_media.embed, google.error),
+    _route(rf"{_GEMINI}:batchEmbedContents", google_media.batch_embed, google.error),
+    _route(rf"{_GEMINI}:predict", google_media.predict, google.error),
+    _route(rf"{_GEMINI}:predictLongRunning", google_media.predict_long_running, google.error),
+    _route(r"interactions", google_interactions.create, google.coded_error),
+    _route(r"interactions/(?P<id>[^/~]+~(?P<model>[^/]+))", google_interactions.fetch, google.coded_error, "GET"),
+    _route(r"batches/(?P<model>[^/]+)", google_media.batch_job, google.error, "GET"),
 )
 
 
@@ -93,10 +117,10 @@ def answer(request: ReceivedRequest) -> Answer:
 def _answer(route: Route, params: Mapping[str, Any], request: ReceivedRequest) -> Answer:
     if request.method != route.method:
         return route.error(405, f"{request.path} wants {route.method}, not {request.method}.")
-    body = request.body if request.body is not None or not params.get("model") else {}
+    body = request.body if route.method == "POST" and (request.body is not None or not params.get("model")) else {}
     if not isinstance(body, dict):
         return route.error(400, "The request's body is not a JSON object.")
-    model = params.get("model") or body.get("model")
+    model = params.get("model") or body.get("model") or body.get("agent")
     if not isinstance(model, str) or not model:
         return route.error(400, "You must provide a model parameter.")
     try:

@@ -48,6 +48,9 @@ class Scenario:
     failed: bool = _flag(False, "Responses only: response.failed is the terminal event", flag="failed")
     choices: int | None = _flag(None, "number of choices or candidates (default: as requested)", flag="choices", bare=2)
     tools: int = _flag(0, "call the first declared tool, N rounds, before the text", flag="tools", bare=1)
+    continuations: int = _flag(
+        0, "Google only: the answer takes N further requests, each with a continuation token", flag="continue", bare=1
+    )
 
     input_tokens: int = _flag(25, "input tokens reported; for Anthropic without the cached ones", flag="in")
     output_tokens: int | None = _flag(

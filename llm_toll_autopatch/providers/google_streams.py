@@ -1,0 +1,443 @@
+"""Google's generate_content streams, above the several requests that each may send.
+
+The meter sits on the SDK's private methods that send exactly one request each, the proxy on what the user holds. A
+context variable that is set while the user's stream advances tells the one about the other. It is set for no longer
+than one synchronous step, so it can neither leak into what runs in between nor be reset in another context.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+import weakref
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from llm_toll_autopatch import settings
+from llm_toll_autopatch.metering import Call, outcome_of
+from llm_toll_autopatch.providers import calls
+from llm_toll_autopatch.streams import AsyncStreamProxy, Lifecycle, StreamProxy, outcome_of_exit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from types import TracebackType
+
+    from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
+    from llm_toll_autopatch.records import Outcome
+    from llm_toll_autopatch.settings import Settings
+
+__all__ = [
+    "Session", "answered", "configured", "counted", "counted_async", "current", "held", "held_async", "hold",
+    "streamed", "streamed_async",
+]  # fmt: skip
+
+T = TypeVar("T")
+
+
+class Session(Lifecycle):
+    """A stream as the user holds it, above the requests that it sends one after the other.
+
+    Attributes:
+        active: The configuration when the user asked for the stream; it counts for all its requests.
+        chunks: The SDK's generator, or its stream around one.
+    """
+
+    __slots__ = ("_connections", "active", "chunks")
+
+    def __init__(self, active: Settings) -> None:
+        super().__init__()
+        self.active = active
+        self.chunks: Any = None
+        self._connections: list[Any] = []
+
+    def sent(self, call: Call, connections: list[Any] | None = None) -> None:
+        """Take note of a request, and of what holds its connection."""
+        self.calls = [each for each in self.calls if each.open]
+        self.calls.append(call)
+        self._connections = [] if connections is None else connections
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for a chunk at this moment: then nobody else can close the generator."""
+        chunks = getattr(self.chunks, "generator", self.chunks)
+        return bool(getattr(chunks, "gi_running", False) or getattr(chunks, "ag_running", False))
+
+    def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
+        """End the request that is open; return False when none was, or when somebody else still reads it."""
+        return not self.busy and super().end(outcome, error, from_finalizer=from_finalizer)
+
+    def within(self) -> Iterator[Any]:
+        """Pass on the chunks, known to the requests that it takes to get each."""
+        advance = self.chunks.__next__
+        while True:
+            token = _session.set(self)
+            try:
+                chunk = advance()
+            except StopIteration:
+                return
+            finally:
+                _session.reset(token)
+            yield chunk
+
+    async def close(self) -> None:
+        """Close the user's async generator, and the connection, which the SDK leaves open until the next collection."""
+        chunks = self.chunks
+        try:
+            await (chunks.aclose() if hasattr(chunks, "aclose") else chunks.close())
+        finally:
+            if not self.busy:
+                await _release(self._connections)
+
+
+_session: ContextVar[Session | None] = ContextVar("llm_toll_google_session", default=None)
+_connections: ContextVar[list[Any] | None] = ContextVar("llm_toll_google_connections", default=None)
+
+
+def current() -> Session | None:
+    """Return the stream on whose behalf the SDK is running."""
+    return _session.get()
+
+
+def configured() -> Settings | None:
+    """Return the configuration that counts for a request: that of the stream on whose behalf it is sent."""
+    session = _session.get()
+    return settings.active() if session is None else session.active
+
+
+class _Under(Generic[T]):
+    """Awaits something with a context variable set during its steps, and not while it waits in between."""
+
+    __slots__ = ("_steps", "_value", "_variable")
+
+    def __init__(self, variable: ContextVar[T], value: T, awaited: Awaitable[Any]) -> None:
+        self._variable = variable
+        self._value = value
+        self._steps: Any = awaited.__await__()
+
+    def __await__(self) -> Self:
+        return self
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        token = self._variable.set(self._value)
+        try:
+            return self._steps.__next__()
+        finally:
+            self._variable.reset(token)
+
+    def send(self, value: Any) -> Any:
+        token = self._variable.set(self._value)
+        try:
+            return self._steps.send(value)
+        finally:
+            self._variable.reset(token)
+
+    def throw(self, *error: Any) -> Any:
+        token = self._variable.set(self._value)
+        try:
+            return self._steps.throw(*error)
+        finally:
+            self._variable.reset(token)
+
+    def close(self) -> None:
+        self._steps.close()
+
+
+class _Within:
+    """The chunks of an async stream, known to the requests that it takes to get each."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> _Under[Session | None]:
+        session = self._session
+        return _Under(_session, session, session.chunks.__anext__())
+
+
+class _Held(StreamProxy):
+    """The generator that the user holds."""
+
+    _self_meter: Session
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Any:
+        self._self_meter.end(outcome_of_exit(error), error)
+        return super().__exit__(kind, error, traceback)
+
+    def close(self) -> Any:
+        """Close the stream, having reported it: what the SDK drops while it closes says less."""
+        self._self_meter.end("closed")
+        return super().close()
+
+    def send(self, value: Any) -> Any:
+        """Advance the generator."""
+        token = _session.set(self._self_meter)
+        try:
+            return super().send(value)
+        finally:
+            _session.reset(token)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise inside the generator."""
+        token = _session.set(self._self_meter)
+        try:
+            return super().throw(*error)
+        finally:
+            _session.reset(token)
+
+
+class _AsyncHeld(AsyncStreamProxy):
+    """The async generator that the user holds."""
+
+    _self_meter: Session
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Any:
+        self._self_meter.end(outcome_of_exit(error), error)
+        return await super().__aexit__(kind, error, traceback)
+
+    async def close(self) -> Any:
+        """Close the stream, having reported it: what the SDK drops while it closes says less."""
+        self._self_meter.end("closed")
+        return await super().close()
+
+    aclose = close
+
+    async def asend(self, value: Any) -> Any:
+        """Advance the generator."""
+        return await self._self_step(self.__wrapped__.asend(value))
+
+    async def athrow(self, *error: Any) -> Any:
+        """Raise inside the generator."""
+        return await self._self_step(self.__wrapped__.athrow(*error))
+
+    async def _self_step(self, step: Awaitable[Any]) -> Any:
+        session = self._self_meter
+        try:
+            return await _Under(_session, session, step)
+        except StopAsyncIteration:
+            session.end("completed")
+            await session.written()
+            raise
+        except BaseException as error:
+            self._self_finish(outcome_of(error), error)
+            raise
+
+
+async def _release(connections: list[Any]) -> None:
+    """Close the responses of the HTTP library (httpx2, httpx or aiohttp) below the SDK's own."""
+    while connections:
+        response = connections.pop().response_stream
+        close = getattr(response, "aclose", None) or getattr(response, "close", None)
+        if close is not None and inspect.isawaitable(closing := close()):
+            await closing
+
+
+def _asked_by_a_chat() -> bool:
+    """Return whether the nearest caller in the SDK is a chat, which asks on behalf of the stream that it handed out.
+
+    Otherwise it is what calls the user's tools, or there is none in a thread or task that a tool started: then the
+    stream is the tool's own.
+    """
+    frame = sys._getframe(2)
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", ""))
+        if name.startswith("google.genai."):
+            return name == "google.genai.chats"
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+def held(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap a method that returns the stream which the user holds."""
+
+    def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        active = settings.active()
+        chunks = wrapped(*args, **kwargs)
+        if active is None or (_session.get() is not None and _asked_by_a_chat()):
+            return chunks
+        return _handed_out(chunks, Session(active))
+
+    return wrapper
+
+
+def _handed_out(chunks: Any, session: Session) -> _Held:
+    session.chunks = chunks
+    return _Held(chunks, session, close_on_break=session.active.close_on_break, source=session.within())
+
+
+def _handed_out_async(chunks: Any, session: Session) -> _AsyncHeld:
+    session.chunks = chunks
+    return _AsyncHeld(
+        chunks,
+        session,
+        close_on_break=session.active.close_on_break,
+        source=_Within(session),
+        close=session.close,
+    )
+
+
+def held_async(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap a method that returns, when awaited, the stream which the user holds."""
+
+    async def hand_out(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], session: Session) -> Any:
+        try:
+            chunks = await _Under(_session, session, wrapped(*args, **kwargs))
+        except BaseException as error:
+            session.end(outcome_of(error), error)  # some versions send the first request here
+            raise
+        return _handed_out_async(chunks, session)
+
+    def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        active = settings.active()
+        if active is None or (_session.get() is not None and _asked_by_a_chat()):
+            return wrapped(*args, **kwargs)
+        return calls.named_like(wrapped, hand_out(wrapped, args, kwargs, Session(active)))
+
+    return wrapper
+
+
+def hold(is_stream: Callable[[Any], bool], *, is_async: bool) -> Wrapper:
+    """Wrap a method that sends its first request at once and returns either an answer or a stream."""
+
+    async def send(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], session: Session) -> Any:
+        answer = await _Under(_session, session, wrapped(*args, **kwargs))
+        return _handed_out_async(answer, session) if is_stream(answer) else answer
+
+    def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        active = settings.active()
+        if active is None:
+            return wrapped(*args, **kwargs)
+        session = Session(active)
+        if is_async:
+            return calls.named_like(wrapped, send(wrapped, args, kwargs, session))
+        token = _session.set(session)
+        try:
+            answer = wrapped(*args, **kwargs)
+        finally:
+            _session.reset(token)
+        return _handed_out(answer, session) if is_stream(answer) else answer
+
+    return wrapper
+
+
+def _begin(
+    target: Target, caller: Callable[[Any], Caller], instance: Any, kwargs: Mapping[str, Any]
+) -> tuple[Session | None, Call | None]:
+    """Begin the call of one request of a stream, under the configuration of the stream that the user holds."""
+    active = configured()
+    call = None if active is None else calls.begin(target, caller, instance, kwargs, active)[0]
+    if call is not None:
+        call.stream = True
+    return _session.get(), call
+
+
+def streamed(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap the private method that sends one request and returns its chunks as a generator."""
+
+    def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Any]:
+        # The request is sent with the first `next`, as by the SDK's own generator: one that is never asked is free.
+        session, call = _begin(target, caller, instance, kwargs)
+        chunks = wrapped(*args, **kwargs)
+        if call is None:
+            yield from chunks
+            return
+        if session is not None:
+            session.sent(call)
+        yield from counted(chunks, call)
+
+    def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return send(wrapped, instance, args, kwargs)
+
+    return wrapper
+
+
+def counted(chunks: Iterator[Any], call: Call) -> Iterator[Any]:
+    """Pass on the chunks of one request, and end its call when they end or are given up."""
+    try:
+        for chunk in chunks:
+            call.feed(chunk)
+            yield chunk
+    except GeneratorExit:
+        call.end("closed")
+        raise
+    except BaseException as error:
+        call.end(outcome_of(error), error)
+        raise
+    call.end("completed")
+
+
+def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap the private method that sends one request and returns, when awaited, its chunks as an async generator."""
+
+    async def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        session, call = _begin(target, caller, instance, kwargs)
+        if call is None:
+            return await wrapped(*args, **kwargs)
+        connections: list[Any] = []
+        try:
+            chunks = await _Under(_connections, connections, wrapped(*args, **kwargs))
+        except BaseException as error:
+            call.end(outcome_of(error), error)
+            raise
+        counting = counted_async(chunks, call, connections)
+        if session is not None:
+            session.sent(call, connections)
+        else:
+            # Nobody above tells how it ends. With a session this would speak too soon: a generator's weak references
+            # die before the generator sees that it is closed, and older versions drop it while the user closes theirs.
+            weakref.finalize(counting, call.end, "abandoned", from_finalizer=True)
+        return counting
+
+    def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return calls.named_like(wrapped, send(wrapped, instance, args, kwargs))
+
+    return wrapper
+
+
+async def counted_async(
+    chunks: AsyncIterator[Any], call: Call, connections: list[Any] | None = None
+) -> AsyncIterator[Any]:
+    """Pass on the chunks of one request, end its call when they end or are given up, and release its connections."""
+    try:
+        async for chunk in chunks:
+            call.feed(chunk)
+            yield chunk
+    except BaseException as error:
+        if isinstance(error, GeneratorExit):
+            call.end("closed")
+        else:
+            call.end(outcome_of(error), error)
+        with contextlib.suppress(Exception):
+            await _release(connections or [])
+        raise
+    call.end("completed")
+    await call.written()
+
+
+def answered(target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap the private method through which an async request gets its connection, to have it at hand for closing."""
+    del target
+
+    async def send(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], connections: list[Any]) -> Any:
+        answer = await wrapped(*args, **kwargs)
+        connections.append(answer)
+        return answer
+
+    def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        connections = _connections.get()
+        if connections is None:
+            return wrapped(*args, **kwargs)
+        return calls.named_like(wrapped, send(wrapped, args, kwargs, connections))
+
+    return wrapper

@@ -1,0 +1,76 @@
+"""Google's embed_content.
+
+The Gemini API reports usage of the whole request; Vertex AI a number of tokens for each content, or the characters that
+it bills. Fields as in the SDK's `types.EmbedContentResponse`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llm_toll_autopatch.estimate import text_chars
+from llm_toll_autopatch.readers.fields import count, get, text
+from llm_toll_autopatch.readers.generate_content import modalities
+from llm_toll_autopatch.readers.reader import Reader, Reading
+from llm_toll_autopatch.records import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["EmbedContent", "EmbedContentBatch"]
+
+
+class EmbedContent(Reader):
+    """`models.embed_content`."""
+
+    operation = "embeddings"
+    __slots__ = ("_characters", "_details", "_tokens")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tokens: int | None = None
+        self._characters: int | None = None
+        self._details: dict[str, int] = {}
+
+    def begin(self, request: Mapping[str, Any]) -> None:
+        """Count the text of the contents, whichever way they go."""
+        self.model = text(request, "model") or ""
+        self.input_chars = sum(
+            text_chars(request.get(part), self.measure) for part in ("contents", "content", "batch_contents")
+        )
+
+    def finish(self, response: Any) -> None:
+        """Take the `EmbedContentResponse`, without its vectors."""
+        usage = get(response, "usage_metadata")
+        self._tokens = count(usage, "prompt_token_count")
+        self._details = modalities(usage, "prompt_tokens_details")
+        if self._tokens is None:
+            embeddings = get(response, "embeddings")
+            counts = [count(get(each, "statistics"), "token_count") for each in embeddings or ()]
+            known = [each for each in counts if each is not None]
+            self._tokens = sum(known) if known else None
+        self._characters = count(get(response, "metadata"), "billable_character_count")
+
+    def usage(self, *, ended: bool) -> Reading | None:
+        """Return the tokens of the input: there are no others."""
+        if self._tokens is None and self._characters is None:
+            return None
+        usage = Usage(
+            input_tokens=self._tokens or 0,
+            input_audio_tokens=self._details.get("audio", 0),
+            input_image_tokens=self._details.get("image", 0),
+            details={"input_characters": self._characters} if self._characters else {},
+        )
+        return Reading(usage, ended, has_input=self._tokens is not None)
+
+
+class EmbedContentBatch(EmbedContent):
+    """One embedding in the results of a batch job."""
+
+    operation = "batch"
+    __slots__ = ()
+
+    def finish(self, response: Any) -> None:
+        """Take the `SingleEmbedContentResponse`; nothing but the job says that it is billed as a batch."""
+        self._tokens = count(response, "token_count")
+        self.service_tier = "batch"
