@@ -304,7 +304,7 @@ def _at_exit() -> None:
     """End what is still open and write what still waits, for at most about `_EXIT_S` seconds."""
     global _exiting
     for call in list(_open):
-        call.end("abandoned", from_finalizer=True)
+        call.give_up()
     if not _outbox.drain(_EXIT_S):
         _exiting = True
         _outbox.work_here()
