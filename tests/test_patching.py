@@ -203,7 +203,9 @@ def test_status_names_what_is_patched_and_missing(monkeypatch: pytest.MonkeyPatc
     assert sdk.version == openai.__version__
     # Even though the class of that name for legacy completions has it.
     assert "AsyncCompletions.create (chat.completions.create)" in sdk.missing
-    assert "Completions.create" in sdk.patched
+    assert "Completions.create (chat.completions.create)" in sdk.patched
+    assert sdk.late
+    assert "methods taken from its objects by then are not metered" in str(now)
     assert "missing, not metered: AsyncCompletions.create" in str(now)
     unpatch_all()
 
