@@ -111,7 +111,8 @@ class TestTable:
             "total                         5  ~6,000  ~2,250  ~$12.5246  + 2 unknown",
             "",
             "~ 1 call with tokens, and so a cost, estimated wholly or in part: the provider did not report them",
-            "unknown: 2 calls to a model without a known price, not in the sums; patch_all(prices=...) gives it one",
+            "unknown: 2 calls not in the sums: the model has no known price (`autotoll prices MODEL`), "
+            "or the call was interrupted before any answer came",
         ]
 
     def test_only_unknown(self, autotoll: Shell, tmp_path: Path) -> None:

@@ -226,6 +226,7 @@ def test_status_prints_itself() -> None:
     patch_all(sink="memory")
     text = str(status())
     assert "metering   on" in text
+    assert "also wrapped by" not in text
     for name in SDKS:
         assert f"{name:<10} " in text
 
