@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from llm_toll_autopatch.metering import Call
 
-__all__ = ["counted", "keep", "note", "take"]
+__all__ = ["counted", "give_up", "keep", "note", "take"]
 
 _BOUND = 10_000
 
@@ -24,7 +24,14 @@ def keep(work: str, call: Call) -> None:
     _waiting[work] = call
     if len(_waiting) > _BOUND:
         with contextlib.suppress(StopIteration, KeyError, RuntimeError):  # another thread was faster
-            _waiting.pop(next(iter(_waiting))).end("abandoned")
+            _waiting.pop(next(iter(_waiting))).give_up()
+
+
+def give_up() -> None:
+    """Record what waits as it is known."""
+    while _waiting:
+        with contextlib.suppress(KeyError):
+            _waiting.popitem()[1].give_up()
 
 
 def take(work: str) -> Call | None:

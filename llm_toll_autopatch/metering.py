@@ -112,7 +112,7 @@ class Call:
                 the record is made and written by another thread.
         """
         reader = self._reader
-        if reader.unfinished and reader.response_id and outcome != "abandoned" and self._token:
+        if reader.unfinished and reader.response_id and self._token:
             # The provider works on, whatever became of the stream that told of it.
             lasting.keep(reader.response_id, self)
             return True
@@ -130,6 +130,11 @@ class Call:
         except Exception as failure:
             failures.note(f"recording {self.method}", failure)
         return True
+
+    def give_up(self) -> None:
+        """End the call as abandoned, whatever it waits for."""
+        self._reader.unfinished = False
+        self.end("abandoned", from_finalizer=True)
 
     async def written(self) -> None:
         """Wait until the record is written where that did not work at once, within a bound; for code that can await."""

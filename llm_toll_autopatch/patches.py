@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
+from copy import deepcopy
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import wrapt
@@ -15,8 +18,27 @@ if TYPE_CHECKING:
 __all__ = ["Patch"]
 
 
+class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
+    """What accessing a wrapped method gives. It is copied and pickled as the method is, where wrapt refuses."""
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self if self._self_instance is None else getattr(deepcopy(self._self_instance, memo), self.__name__)
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        if self._self_instance is not None:
+            return getattr, (self._self_instance, self.__name__)
+        owner = sys.modules[self.__module__]
+        *path, name = self.__qualname__.split(".")
+        return getattr, (reduce(getattr, path, owner), name)
+
+
 class _Wrapped(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     """A wrapper of ours, by which it is known when it is met again."""
+
+    __bound_function_wrapper__ = _Bound
 
 
 class Patch:

@@ -194,20 +194,23 @@ class Outbox:
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._starting = [None]
-        self._busy = False
+        # One token for each piece until it is done. The queue's own size is no answer: from Python 3.13 on `put` hands
+        # a piece to a thread that waits in `get` and has yet to wake up. Appending and popping are atomic.
+        self._undone: list[None] = []
         self._working = threading.RLock()
         self._resting = False
 
     @property
     def queued(self) -> int:
         """Number of pieces that wait or are being worked on."""
-        return self._queue.qsize() + self._busy
+        return len(self._undone)
 
     def put(self, work: Callable[[], object]) -> bool:
         """Add a piece of work; return False when the queue is full, and it is dropped, counted and logged."""
         if self._queue.qsize() >= QUEUE_BOUND:
             _drop(f"{QUEUE_BOUND} are waiting for a sink that does not take them")
             return False
+        self._undone.append(None)
         self._queue.put(work)
         try:
             self._starting.pop()
@@ -223,14 +226,13 @@ class Outbox:
         _delivering.outbox = True
         while True:
             work = self._queue.get()
-            self._busy = True
             try:
                 with self._working:
                     work()
             except Exception as error:
                 failures.note("the outbox", error)
             finally:
-                self._busy = False
+                self._undone.pop()
                 del work  # an idle thread must not keep the last call alive
 
     def drain(self, timeout: float | None) -> bool:
@@ -259,7 +261,9 @@ class Outbox:
         """Do what is left on the calling thread."""
         with contextlib.suppress(queue.Empty):
             while True:
-                self._queue.get_nowait()()
+                work = self._queue.get_nowait()
+                self._undone.pop()
+                work()
 
 
 _outbox = Outbox()
@@ -300,7 +304,7 @@ def _at_exit() -> None:
     """End what is still open and write what still waits, for at most about `_EXIT_S` seconds."""
     global _exiting
     for call in list(_open):
-        call.end("abandoned", from_finalizer=True)
+        call.give_up()
     if not _outbox.drain(_EXIT_S):
         _exiting = True
         _outbox.work_here()

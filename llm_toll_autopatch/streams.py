@@ -371,10 +371,8 @@ class _ManagerProxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
 
 
 def _inner(helper: Any) -> str | None:
-    """Return the attribute in which a helper has the stream that it iterates."""
-    names = vars(helper)
-    # The handlers of Assistants have a private one.
-    return next((name for name in names if name == "_raw_stream" or name.endswith("EventHandler__stream")), None)
+    """Return the name of the stream that a helper iterates; in the handlers of Assistants it is a private one."""
+    return next((name for name in vars(helper) if name == "_raw_stream" or name.endswith("EventHandler__stream")), None)
 
 
 class ManagerProxy(_ManagerProxy):

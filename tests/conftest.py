@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 import llm_toll_autopatch
-from llm_toll_autopatch import reporting
+from llm_toll_autopatch import lasting, reporting
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.simulator import Simulator
 
@@ -34,6 +34,7 @@ def clean_slate() -> Iterator[None]:
     reporting.reset()
     yield
     llm_toll_autopatch.unpatch_all()
+    lasting.give_up()
     llm_toll_autopatch.flush(5)
     noticed = failures.last
     failures.reset()

@@ -9,6 +9,7 @@ from llm_toll_autopatch import settings
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.hints import refused_option
 from llm_toll_autopatch.metering import Call, outcome_of
+from llm_toll_autopatch.providers.frames import uncounted
 from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def _sync_request(
     hand_out: Callable[[Call, Any], Any],
     configured: Callable[[], Settings | None],
 ) -> Wrapper:
+    @uncounted
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         active = configured()
         if active is None:
@@ -120,6 +122,7 @@ def _async_request(
     hand_out: Callable[[Call, Any], Any],
     configured: Callable[[], Settings | None],
 ) -> Wrapper:
+    @uncounted
     async def send(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], active: Settings
     ) -> Any:
@@ -135,6 +138,7 @@ def _async_request(
         await call.written()
         return answer
 
+    @uncounted
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         # What is configured counts when the method is called, not when its coroutine is awaited. Nothing else happens
         # before that: helpers of the SDK make coroutines that they may never await.

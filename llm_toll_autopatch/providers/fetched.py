@@ -12,6 +12,7 @@ from llm_toll_autopatch import lasting, settings
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.metering import Call
 from llm_toll_autopatch.providers.calls import named_like
+from llm_toll_autopatch.providers.frames import uncounted
 from llm_toll_autopatch.streams import AsyncStreamProxy, StreamProxy
 
 if TYPE_CHECKING:
@@ -154,11 +155,13 @@ def _fetching(target: Target, caller: Callable[[Any], Caller], deliver: Callable
             return answer
         return deliver(fetch, answer)
 
+    @uncounted
     async def fetch_async(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], active: Settings
     ) -> Any:
         return handed_out(instance, args, kwargs, active, await wrapped(*args, **kwargs))
 
+    @uncounted
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         active = settings.active()
         if active is None:

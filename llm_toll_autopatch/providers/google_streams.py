@@ -12,11 +12,12 @@ import inspect
 import sys
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from llm_toll_autopatch import settings
 from llm_toll_autopatch.metering import Call, outcome_of
 from llm_toll_autopatch.providers import calls
+from llm_toll_autopatch.providers.steps import Under
 from llm_toll_autopatch.streams import AsyncStreamProxy, Lifecycle, StreamProxy, outcome_of_exit
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ __all__ = [
     "Session", "answered", "configured", "counted", "counted_async", "current", "held", "held_async", "hold",
     "streamed", "streamed_async",
 ]  # fmt: skip
-
-T = TypeVar("T")
 
 
 class Session(Lifecycle):
@@ -105,47 +104,6 @@ def configured() -> Settings | None:
     return settings.active() if session is None else session.active
 
 
-class _Under(Generic[T]):
-    """Awaits something with a context variable set during its steps, and not while it waits in between."""
-
-    __slots__ = ("_steps", "_value", "_variable")
-
-    def __init__(self, variable: ContextVar[T], value: T, awaited: Awaitable[Any]) -> None:
-        self._variable = variable
-        self._value = value
-        self._steps: Any = awaited.__await__()
-
-    def __await__(self) -> Self:
-        return self
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Any:
-        token = self._variable.set(self._value)
-        try:
-            return self._steps.__next__()
-        finally:
-            self._variable.reset(token)
-
-    def send(self, value: Any) -> Any:
-        token = self._variable.set(self._value)
-        try:
-            return self._steps.send(value)
-        finally:
-            self._variable.reset(token)
-
-    def throw(self, *error: Any) -> Any:
-        token = self._variable.set(self._value)
-        try:
-            return self._steps.throw(*error)
-        finally:
-            self._variable.reset(token)
-
-    def close(self) -> None:
-        self._steps.close()
-
-
 class _Within:
     """The chunks of an async stream, known to the requests that it takes to get each."""
 
@@ -157,9 +115,9 @@ class _Within:
     def __aiter__(self) -> Self:
         return self
 
-    def __anext__(self) -> _Under[Session | None]:
+    def __anext__(self) -> Under[Session | None]:
         session = self._session
-        return _Under(_session, session, session.chunks.__anext__())
+        return Under(_session, session, session.chunks.__anext__())
 
 
 class _Held(StreamProxy):
@@ -224,7 +182,7 @@ class _AsyncHeld(AsyncStreamProxy):
     async def _self_step(self, step: Awaitable[Any]) -> Any:
         session = self._self_meter
         try:
-            return await _Under(_session, session, step)
+            return await Under(_session, session, step)
         except StopAsyncIteration:
             session.end("completed")
             await session.written()
@@ -292,7 +250,7 @@ def held_async(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
 
     async def hand_out(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], session: Session) -> Any:
         try:
-            chunks = await _Under(_session, session, wrapped(*args, **kwargs))
+            chunks = await Under(_session, session, wrapped(*args, **kwargs))
         except BaseException as error:
             session.end(outcome_of(error), error)  # some versions send the first request here
             raise
@@ -311,7 +269,7 @@ def hold(is_stream: Callable[[Any], bool], *, is_async: bool) -> Wrapper:
     """Wrap a method that sends its first request at once and returns either an answer or a stream."""
 
     async def send(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], session: Session) -> Any:
-        answer = await _Under(_session, session, wrapped(*args, **kwargs))
+        answer = await Under(_session, session, wrapped(*args, **kwargs))
         return _handed_out_async(answer, session) if is_stream(answer) else answer
 
     def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -386,7 +344,7 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
             return await wrapped(*args, **kwargs)
         connections: list[Any] = []
         try:
-            chunks = await _Under(_connections, connections, wrapped(*args, **kwargs))
+            chunks = await Under(_connections, connections, wrapped(*args, **kwargs))
         except BaseException as error:
             call.end(outcome_of(error), error)
             raise

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch import settings
+from llm_toll_autopatch import lasting, settings
 from llm_toll_autopatch.providers import calls, raw
+from llm_toll_autopatch.providers.frames import uncounted
 from llm_toll_autopatch.providers.target import Caller, Target, Wrapper, WrapperFactory
 from llm_toll_autopatch.streams import AsyncManagerProxy, AsyncStreamProxy, ManagerProxy, StreamProxy
 
@@ -66,6 +67,7 @@ def manager(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """
     proxy = AsyncManagerProxy if target.is_async else ManagerProxy
 
+    @uncounted
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         helper = wrapped(*args, **kwargs)
         active: Settings | None = settings.active()
@@ -73,7 +75,11 @@ def manager(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
             return helper
 
         def begin() -> Call | None:
-            return None if target.reader is None else calls.begin(target, caller, instance, kwargs, active)[0]
+            if target.reader is None:
+                return None
+            work = kwargs.get("run_id")
+            waiting = lasting.take(work) if isinstance(work, str) else None
+            return waiting or calls.begin(target, caller, instance, kwargs, active)[0]
 
         return proxy(helper, begin, close_on_break=active.close_on_break)
 

@@ -82,6 +82,8 @@ def _run_events(begun: Mapping[str, Any], end: Mapping[str, Any], reply: Reply) 
     yield _event("thread.run.created", {**begun, "status": "queued"})
     yield _event("thread.run.in_progress", {**begun, "status": "in_progress"})
     if end["status"] == "completed":
+        begun_message = {"id": "msg_1", "object": "thread.message", "role": "assistant", "content": []}
+        yield _event("thread.message.created", {**begun_message, "status": "in_progress", "run_id": begun["id"]})
         for piece in reply.streamed():
             content = [{"index": 0, "type": "text", "text": {"value": piece}}]
             message = {"id": "msg_1", "object": "thread.message.delta", "delta": {"content": content}}
