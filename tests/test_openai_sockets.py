@@ -195,10 +195,10 @@ def test_a_session_on_two_connections_is_billed_once(kind: str, sink: MemorySink
     """A sideband tells of the same session: one record, when the last of the connections ends."""
     events = [STARTED, lasted(10)]
     with served(events, None) as url, sync_client(url) as client:
-        with client.live.connect() as primary:
+        with method(client, "live.connect")() as primary:
             for _ in events:
                 primary.recv()
-            with client.live.sideband.connect(session_id="sess_1") as sideband:
+            with method(client, "live.sideband.connect")(session_id="sess_1") as sideband:
                 for _ in events:
                     sideband.recv()
             assert figures(sink) == []
@@ -236,7 +236,7 @@ def test_a_connection_that_breaks_is_an_error(kind: str, sink: MemorySink) -> No
 
 
 async def _read_all(url: str) -> None:
-    async with async_client(url) as client, client.responses.connect() as live:
+    async with async_client(url) as client, method(client, "responses.connect")() as live:
         with pytest.raises(ConnectionClosed):
             async for _ in live:
                 pass
@@ -246,9 +246,9 @@ def test_a_loop_over_events_and_handlers(sink: MemorySink) -> None:
     """Iterating and dispatching pass through the same method as `recv`."""
     events = [response("created", "r1"), response("completed", "r1", tokens(10, 5))]
     with served(events, 1000) as url, sync_client(url) as client:
-        with client.responses.connect() as live:
+        with method(client, "responses.connect")() as live:
             assert [event.type for event in live] == ["response.created", "response.completed"]
-        with client.responses.connect() as live:
+        with method(client, "responses.connect")() as live:
             seen: list[str] = []
             live.on("event", lambda event: seen.append(event.type))
             live.dispatch_events()
@@ -277,7 +277,7 @@ def test_a_connection_that_is_dropped_abandons_what_is_open(sink: MemorySink) ->
     """The garbage collector ends what nobody closed."""
     events = [response("created", "r1"), delta("Falling water")]
     with served(events, None) as url, sync_client(url) as client:
-        live = client.responses.connect().enter()
+        live = method(client, "responses.connect")().enter()
         for _ in events:
             live.recv()
         transport = live._connection
