@@ -7,13 +7,13 @@ Its usage comes with the message that ends it, or in one of its own right behind
 from __future__ import annotations
 
 import contextlib
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch import settings
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.metering import outcome_of
 from llm_toll_autopatch.providers import calls
+from llm_toll_autopatch.providers.attached import Attached
 from llm_toll_autopatch.streams import outcome_of_exit
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class _Turns:
             await call.written()
 
 
-_sessions: weakref.WeakKeyDictionary[Any, _Turns] = weakref.WeakKeyDictionary()
+_sessions: Attached[_Turns] = Attached()
 
 
 def _ends(content: Any) -> bool:
@@ -90,11 +90,7 @@ def _ends(content: Any) -> bool:
 
 
 def _turns_of(session: Any, model: str = "") -> _Turns:
-    turns = _sessions.get(session)
-    if turns is None:
-        turns = _sessions[session] = _Turns(model, settings.active())
-        weakref.finalize(session, turns.end, "abandoned", from_finalizer=True)
-    return turns
+    return _sessions.to(session, lambda: _Turns(model, settings.active()))
 
 
 def connected(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:

@@ -17,12 +17,12 @@ from llm_toll_autopatch.records import Usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Speech", "Transcriptions", "Translations"]
+__all__ = ["Speech", "Transcriptions", "Translations", "whole_seconds"]
 
 _USAGE = frozenset({"audio_tokens", "input_tokens", "output_tokens", "seconds", "text_tokens", "total_tokens"})
 
 
-def _seconds(value: Any) -> int | None:
+def whole_seconds(value: Any) -> int | None:
     """Return seconds rounded up; None when `value` is no length of time."""
     known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
     return math.ceil(value) if known else None
@@ -57,14 +57,14 @@ class Transcriptions(Reader):
         """Take a `Transcription` in any of its forms."""
         self.output_chars += self.measure(response if isinstance(response, str) else text(response, "text") or "")
         self._usage = get(response, "usage")
-        self._duration = _seconds(get(response, "duration"))  # of the verbose form
+        self._duration = whole_seconds(get(response, "duration"))  # of the verbose form
         self._final = True
 
     def usage(self, *, ended: bool) -> Reading | None:
         """Return tokens or seconds, as the model is billed by."""
         del ended
         raw = as_mapping(self._usage)
-        seconds = _seconds(raw.get("seconds"))
+        seconds = whole_seconds(raw.get("seconds"))
         given, written = count(raw, "input_tokens"), count(raw, "output_tokens")
         if given is None and written is None:
             seconds = self._duration if seconds is None else seconds
