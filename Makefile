@@ -36,7 +36,7 @@ test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
 sdk-suites: $(VENV)/.installed
-	PYTHONPATH=tests $(BIN)/python -m sdk_suites $(SUITES)
+	PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m sdk_suites $(SUITES)
 
 versions: $(VENV)/.installed
 	$(BIN)/python -m nox -s versions

@@ -139,7 +139,9 @@ class Workbench:
 
     def _pip(self, *arguments: str) -> None:
         command: list[str | Path] = [self._python, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check"]
-        subprocess.run(command, check=True)
+        # What the caller has on PYTHONPATH would be found by the builds of what is installed, and be taken for theirs.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        subprocess.run(command, check=True, env=environment)
 
     def _unpack(self) -> None:
         """Unpack the tests and pytest's configuration without the source: what is tested is the installed package."""
