@@ -18,7 +18,10 @@ class ProviderStatus:
     Attributes:
         version: Its installed version; None when it is not installed.
         imported: Whether the program has imported it; what is patched can only be told then.
-        patched: `Class.method` of what is patched. Modules that the SDK loads later are patched when it does.
+        late: Whether it had been imported before it was patched. What the program had taken from its objects by then
+            (a bound method, `with_raw_response`) is not metered.
+        patched: `Class.method (resource method)` of what is patched. Modules that the SDK loads later are patched when
+            it does.
         missing: `Class.method (resource method)` of what this version of the SDK does not have, or has moved: not
             metered.
         foreign: Modules whose wrappers sit on the same methods.
@@ -26,6 +29,7 @@ class ProviderStatus:
 
     version: str | None
     imported: bool = False
+    late: bool = False
     patched: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
@@ -83,7 +87,8 @@ def _sentence(sdk: ProviderStatus) -> str:
         return "not installed"
     if not sdk.imported:
         return f"{sdk.version}, not imported yet"
-    return f"{sdk.version}, {len(sdk.patched)} methods patched"
+    late = "; imported before: methods taken from its objects by then are not metered" if sdk.late else ""
+    return f"{sdk.version}, {len(sdk.patched)} methods patched{late}"
 
 
 @cache

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.estimators import Estimator
     from llm_toll_autopatch.patches import Patch
+    from llm_toll_autopatch.providers.target import Target
     from llm_toll_autopatch.sinks import Sink
 
 __all__ = ["flush", "patch_all", "patched", "status", "unpatch_all"]
@@ -26,6 +27,7 @@ __all__ = ["flush", "patch_all", "patched", "status", "unpatch_all"]
 _lock = threading.RLock()
 _patches: dict[str, dict[Any, Patch]] = {name: {} for name in SDKS}
 _missing: dict[str, dict[Any, None]] = {name: {} for name in SDKS}
+_late: set[str] = set()
 
 
 def patch_all(
@@ -157,6 +159,8 @@ def _put_in_force(chosen: Settings | None) -> None:
         wanted = () if chosen is None else chosen.providers
         for name, sdk in SDKS.items():
             if name in wanted:
+                if sdk.package in sys.modules and not _patches[name]:
+                    _late.add(name)
                 imports.when_imported(sdk.package, lambda _package, name=name: _wake(name))  # type: ignore[misc]
             else:
                 _remove(name)
@@ -193,6 +197,7 @@ def _install(name: str, target: Any) -> None:
 
 def _remove(name: str) -> None:
     _missing[name].clear()
+    _late.discard(name)
     for target, patch in list(_patches[name].items()):
         try:
             if patch.remove():
@@ -213,11 +218,18 @@ def _provider_status(name: str) -> ProviderStatus:
         return ProviderStatus(version=version_of(name))
     patches = _patches[name].values()
     foreign = {origin: None for patch in patches for origin in patch.foreign()}
-    methods = {patch.target.path: None for patch in patches}
-    # A module that is not there never told anything. `Class.method` alone would be ambiguous: several modules have one.
+    # A module that is not there never told anything.
     gone = [target for target in load(name).targets if not target.optional and not imports.exists(target.module)]
-    missing = {f"{target.path} ({target.method})": None for target in (*_missing[name], *gone)}
     return ProviderStatus(
-        version=version_of(name), imported=True, patched=tuple(methods), missing=tuple(missing),
+        version=version_of(name),
+        imported=True,
+        late=name in _late,
+        patched=_labels(patch.target for patch in patches),
+        missing=_labels((*_missing[name], *gone)),
         foreign=tuple(foreign),
-    )  # fmt: skip
+    )
+
+
+def _labels(targets: Iterable[Target]) -> tuple[str, ...]:
+    """Return a name for each target, once. `Class.method` alone would be ambiguous: several modules have one."""
+    return tuple({f"{target.path} ({target.method})": None for target in targets})

@@ -13,25 +13,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Self
 
 import wrapt
 
-from llm_toll_autopatch.failures import failures
-from llm_toll_autopatch.metering import Call, outcome_of
+from llm_toll_autopatch.metering import outcome_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from llm_toll_autopatch.meters import Meter
     from llm_toll_autopatch.records import Outcome
 
 __all__ = [
-    "AsyncManagerProxy",
     "AsyncStreamProxy",
-    "Lifecycle",
-    "ManagerProxy",
-    "Meter",
     "StreamProxy",
     "outcome_of_exit",
 ]
@@ -39,49 +35,6 @@ __all__ = [
 _closing: set[asyncio.Task[None]] = set()  # the event loop itself keeps no reference to a task
 
 CloseAsync = Callable[[], Awaitable[Any]]
-
-
-class Meter(Protocol):
-    """What a proxy reports to: a `Call`, or something that stands above several."""
-
-    def feed(self, chunk: Any) -> bool:
-        """Take a chunk; return True when the user must not see it."""
-        ...
-
-    def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
-        """Take the end; return False when it had ended already."""
-        ...
-
-    async def written(self) -> None:
-        """Wait until what is reported is written, within a bound."""
-        ...
-
-
-class Lifecycle:
-    """A meter for what stands above metered streams: it sees how the user ends it, the counting is done below.
-
-    Args:
-        calls: The calls below, open or not.
-    """
-
-    __slots__ = ("calls",)
-
-    def __init__(self, calls: Iterable[Call] = ()) -> None:
-        self.calls = list(calls)
-
-    def feed(self, _chunk: Any) -> bool:
-        """Let the chunk pass."""
-        return False
-
-    def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
-        """End the calls below that are still open; return False when none was."""
-        ended = [call.end(outcome, error, from_finalizer=from_finalizer) for call in self.calls]
-        return any(ended)
-
-    async def written(self) -> None:
-        """Wait until the records of the calls below are written, within a bound."""
-        for call in self.calls:
-            await call.written()
 
 
 class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
@@ -323,101 +276,3 @@ def _start_closing(close: CloseAsync, loop: asyncio.AbstractEventLoop) -> None:
 async def _close_quietly(close: CloseAsync) -> None:
     with contextlib.suppress(Exception):
         await close()
-
-
-class _ManagerProxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
-    """What sync and async managers share: the request is sent on entering, so that is where the call begins.
-
-    Args:
-        manager: What the SDK's `stream()` returned.
-        begin: Begins the call; returns None when it cannot be metered, or when its request passes through a patched
-            method by itself.
-        close_on_break: Whether a `break` closes the stream.
-    """
-
-    _self_stream_proxy: ClassVar[type[StreamProxy | AsyncStreamProxy]]
-
-    def __init__(self, manager: Any, begin: Callable[[], Call | None], *, close_on_break: bool) -> None:
-        super().__init__(manager)
-        self._self_begin = begin
-        self._self_close_on_break = close_on_break
-        self._self_call: Call | None = None
-
-    def __repr__(self) -> str:
-        return repr(self.__wrapped__)
-
-    def _self_hand_out(self, stream: Any, call: Call | None) -> Any:
-        """Put the metering proxy below the helper, which iterates its inner stream, and one for the lifecycle above."""
-        proxy = self._self_stream_proxy
-        close = self._self_close_on_break
-        name = _inner(stream)
-        if call is None:  # the helper's own request passed through another patched method, or none is metered
-            inner = getattr(stream, name or "", None)
-            if not isinstance(inner, proxy):
-                return stream
-            below: Any = inner._self_meter
-            call = self._self_call = below
-            return proxy(stream, Lifecycle([below]), close_on_break=close)
-        call.stream = True
-        if name is None:  # an SDK that keeps its inner stream elsewhere: its events pass here too
-            failures.note(f"finding the inner stream of {call.method}", LookupError(type(stream).__name__))
-            return proxy(stream, call, close_on_break=close)
-        setattr(stream, name, proxy(getattr(stream, name), call, close_on_break=close))
-        return proxy(stream, Lifecycle([call]), close_on_break=close)
-
-    def _self_end(self, outcome: Outcome, error: BaseException | None) -> None:
-        if self._self_call is not None:
-            self._self_call.end(outcome, error)
-
-
-def _inner(helper: Any) -> str | None:
-    """Return the name of the stream that a helper iterates; in the handlers of Assistants it is a private one."""
-    return next((name for name in vars(helper) if name == "_raw_stream" or name.endswith("EventHandler__stream")), None)
-
-
-class ManagerProxy(_ManagerProxy):
-    """What a sync `stream()` helper returns: `with` it, and the stream that it gives is metered."""
-
-    _self_stream_proxy = StreamProxy
-
-    def __enter__(self) -> Any:
-        call = self._self_call = self._self_begin()
-        try:
-            stream = self.__wrapped__.__enter__()
-        except BaseException as error:
-            self._self_end(outcome_of(error), error)
-            raise
-        return self._self_hand_out(stream, call)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> Any:
-        try:
-            return self.__wrapped__.__exit__(kind, error, traceback)
-        finally:
-            self._self_end(outcome_of_exit(error), error)
-
-
-class AsyncManagerProxy(_ManagerProxy):
-    """What an async `stream()` helper returns: `async with` it, and the stream that it gives is metered."""
-
-    _self_stream_proxy = AsyncStreamProxy
-
-    async def __aenter__(self) -> Any:
-        call = self._self_call = self._self_begin()
-        try:
-            stream = await self.__wrapped__.__aenter__()
-        except BaseException as error:
-            self._self_end(outcome_of(error), error)
-            raise
-        return self._self_hand_out(stream, call)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> Any:
-        try:
-            return await self.__wrapped__.__aexit__(kind, error, traceback)
-        finally:
-            self._self_end(outcome_of_exit(error), error)
-            if self._self_call is not None:
-                await self._self_call.written()

@@ -8,39 +8,26 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from specimens import NOON
+from specimens import record as plain_record
 
 from llm_toll_autopatch.cli import COMMANDS, main, periods
 from llm_toll_autopatch.cli.table import aligned
 from llm_toll_autopatch.ledger import SQLiteLedger
-from llm_toll_autopatch.records import CallRecord, Usage, new_id
+from llm_toll_autopatch.records import CallRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-
 
 def record(**changes: Any) -> CallRecord:
-    """A record like those of a short chat, changed in places."""
-    plain = CallRecord(
-        id=new_id(),
-        provider="openai",
-        operation="chat",
-        method="chat.completions.create",
-        model="gpt-5-mini",
-        usage=Usage(input_tokens=1200, output_tokens=450),
-        usage_source="reported",
-        cost_usd=Decimal("0.0123"),
-        project="acme",
-        started_at=NOON,
-    )
-    return replace(plain, **changes)
+    """A record of a call that cost 1.23 cents."""
+    return plain_record(**{"cost_usd": Decimal("0.0123"), **changes})
 
 
 def write(path: Path, *records: CallRecord) -> Path:
@@ -111,7 +98,10 @@ class TestTable:
             "total                         5  ~6,000  ~2,250  ~$12.5246  + 2 unknown",
             "",
             "~ 1 call with tokens, and so a cost, estimated wholly or in part: the provider did not report them",
-            "unknown: 2 calls to a model without a known price, not in the sums; patch_all(prices=...) gives it one",
+            (
+                "unknown: 2 calls not in the sums: the model has no known price (`autotoll prices MODEL`), "
+                "or the call was interrupted before any answer came"
+            ),
         ]
 
     def test_only_unknown(self, autotoll: Shell, tmp_path: Path) -> None:

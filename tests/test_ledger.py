@@ -12,7 +12,7 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, timedelta, timezone
 from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from specimens import NOON, record
 
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.ledger import LedgerError, SQLiteLedger, Totals
@@ -29,27 +30,6 @@ from llm_toll_autopatch.ledger.schema import COLUMNS
 from llm_toll_autopatch.ledger.totals import GROUPINGS, sum_totals
 from llm_toll_autopatch.records import USAGE_COUNTS, CallRecord, Usage, new_id
 from llm_toll_autopatch.sinks import Sink, SinkUnavailableError
-
-NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
-
-
-def record(**changes: Any) -> CallRecord:
-    """A record like those of a short chat, changed in places."""
-    plain = CallRecord(
-        id=new_id(),
-        provider="openai",
-        operation="chat",
-        method="chat.completions.create",
-        model="gpt-5-mini",
-        usage=Usage(input_tokens=1200, output_tokens=450),
-        usage_source="reported",
-        cost_usd=Decimal("0.00123"),
-        project="acme",
-        started_at=NOON,
-        duration_s=0.81,
-    )
-    return replace(plain, **changes)
-
 
 texts = st.text(max_size=20)
 maybe = texts | st.none()

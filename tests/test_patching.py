@@ -203,7 +203,9 @@ def test_status_names_what_is_patched_and_missing(monkeypatch: pytest.MonkeyPatc
     assert sdk.version == openai.__version__
     # Even though the class of that name for legacy completions has it.
     assert "AsyncCompletions.create (chat.completions.create)" in sdk.missing
-    assert "Completions.create" in sdk.patched
+    assert "Completions.create (chat.completions.create)" in sdk.patched
+    assert sdk.late
+    assert "methods taken from its objects by then are not metered" in str(now)
     assert "missing, not metered: AsyncCompletions.create" in str(now)
     unpatch_all()
 
@@ -224,6 +226,7 @@ def test_status_prints_itself() -> None:
     patch_all(sink="memory")
     text = str(status())
     assert "metering   on" in text
+    assert "also wrapped by" not in text
     for name in SDKS:
         assert f"{name:<10} " in text
 

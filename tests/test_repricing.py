@@ -10,7 +10,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_cli import NOON, Shell, autotoll, ledger, record, write
+from specimens import NOON
+from test_cli import Shell, autotoll, ledger, record, write
 
 from llm_toll_autopatch.ledger import LedgerError, SQLiteLedger
 from llm_toll_autopatch.ledger.repricing import Repricing, reprice

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from specimens import record
 
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.ledger import SQLiteLedger
-from llm_toll_autopatch.records import USAGE_COUNTS, CallRecord, Usage, new_id
+from llm_toll_autopatch.records import USAGE_COUNTS, CallRecord, Usage
 from llm_toll_autopatch.sinks import Sink, SinkUnavailableError
 from llm_toll_autopatch.sinks.callback import CallbackSink
 from llm_toll_autopatch.sinks.jsonl import JSONLinesSink
@@ -33,27 +34,6 @@ from llm_toll_autopatch.sinks.tee import PartlyDeliveredError, TeeSink, leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
-
-
-def record(**changes: Any) -> CallRecord:
-    """A record like those of a short chat, changed in places."""
-    plain = CallRecord(
-        id=new_id(),
-        provider="openai",
-        operation="chat",
-        method="chat.completions.create",
-        model="gpt-5-mini",
-        usage=Usage(input_tokens=1200, output_tokens=450),
-        usage_source="reported",
-        cost_usd=Decimal("0.00123"),
-        project="acme",
-        started_at=NOON,
-        duration_s=0.81,
-    )
-    return replace(plain, **changes)
-
 
 texts = st.text(max_size=20)
 maybe = texts | st.none()

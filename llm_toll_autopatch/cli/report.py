@@ -110,8 +110,8 @@ def _legend(total: Totals) -> Iterable[str]:
         )
     if total.unknown_cost_calls:
         yield (
-            f"unknown: {_calls(total.unknown_cost_calls)} to a model without a known price, not in the sums;"
-            " patch_all(prices=...) gives it one"
+            f"unknown: {_calls(total.unknown_cost_calls)} not in the sums: the model has no known price"
+            " (`autotoll prices MODEL`), or the call was interrupted before any answer came"
         )
 
 

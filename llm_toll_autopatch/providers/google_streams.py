@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from llm_toll_autopatch import settings
 from llm_toll_autopatch.metering import Call, outcome_of
+from llm_toll_autopatch.meters import Lifecycle
 from llm_toll_autopatch.providers import calls
 from llm_toll_autopatch.providers.steps import Under
-from llm_toll_autopatch.streams import AsyncStreamProxy, Lifecycle, StreamProxy, outcome_of_exit
+from llm_toll_autopatch.streams import AsyncStreamProxy, StreamProxy, outcome_of_exit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping

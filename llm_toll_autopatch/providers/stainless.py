@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch import lasting, settings
+from llm_toll_autopatch.managers import AsyncManagerProxy, ManagerProxy
 from llm_toll_autopatch.providers import calls, raw
 from llm_toll_autopatch.providers.frames import uncounted
 from llm_toll_autopatch.providers.target import Caller, Target, Wrapper, WrapperFactory
-from llm_toll_autopatch.streams import AsyncManagerProxy, AsyncStreamProxy, ManagerProxy, StreamProxy
+from llm_toll_autopatch.streams import AsyncStreamProxy, StreamProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -60,19 +60,19 @@ class ChatCompletions(Reader):
             if delta is not None:
                 written = delta.__dict__
                 content = written.get("content")
-                plain = type(content) is str and content
-                if plain:
+                if content and type(content) is str:
                     self.output_chars += len(content) if self.measure is len else self.measure(content)
-                if not plain or written.get("tool_calls") or getattr(delta, "__pydantic_extra__", None):
+                    if written.get("tool_calls") or getattr(delta, "__pydantic_extra__", None):
+                        self._wrote_besides(delta)
+                else:
                     self._wrote_besides(delta)
             if said.get("finish_reason") is not None:
                 self._unfinished -= 1
+                self._report(get(get(chunk, "x_groq"), "usage"))  # Groq
         if usage is not None:
             self._report(usage)
         if self.response_id is None or usage is not None:
             self._header(chunk)
-        if getattr(chunk, "__pydantic_extra__", None):
-            self._report(get(get(chunk, "x_groq"), "usage"))  # Groq
         if not self.asks_for_usage:
             return False
         if usage is not None:
