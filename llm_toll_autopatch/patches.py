@@ -86,7 +86,7 @@ class Patch:
         home = self.owner.__module__.partition(".")[0]
         layers = _layers(vars(self.owner).get(self.name))
         origins = {_origin(layer) for layer in layers if layer is not self.handle}
-        # The SDKs' own decorators, and those of the standard library and its backports, are nobody else's.
+        # The SDKs' own decorators, and those of the standard library or its backport, are nobody else's.
         known = {"", home, "typing_extensions", *sys.stdlib_module_names}
         return sorted(origin for origin in origins if origin.partition(".")[0] not in known)
 

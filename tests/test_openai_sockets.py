@@ -7,6 +7,7 @@ import gc
 import json
 import socket
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import openai
@@ -124,6 +125,11 @@ TALKS: dict[str, tuple[tuple[str, ...], list[Event], list[tuple[str, str, str, i
         [("live", "completed", "reported", 0, 0)],
     ),
     "a live session that is left": (LIVE, [STARTED, lasted(10), lasted(25)], [("live", "closed", "partial", 0, 0)]),
+    "a live session after another": (
+        LIVE,
+        [STARTED, lasted(10), {**STARTED, "session": {**SESSION, "id": "sess_2"}}, lasted(5)],
+        [("live", "closed", "partial", 0, 0)] * 2,
+    ),
     "what a live session delegates": (
         LIVE,
         [
@@ -178,9 +184,12 @@ def test_the_figures_of_a_response(kind: str, sink: MemorySink) -> None:
 
 def test_the_figures_of_a_transcription(kind: str, sink: MemorySink) -> None:
     """A transcription has its own model, which the session names, and seconds are rounded up."""
-    talk(kind, "realtime.connect", [CREATED, heard("completed", "i", usage={"type": "duration", "seconds": 1.5})])
+    hearing: Event = {"audio": {"input": {"transcription": {"model": "whisper-1"}}}}
+    created = {**CREATED, "session": {**CREATED["session"], **hearing}}
+    talk(kind, "realtime.connect", [created, heard("completed", "i", usage={"type": "duration", "seconds": 1.5})])
     (record,) = sink.records
-    assert (record.model, record.response_id, dict(record.usage.details)) == ("gpt-4o-transcribe", "i", {"seconds": 2})
+    assert (record.model, record.response_id, dict(record.usage.details)) == ("whisper-1", "i", {"seconds": 2})
+    assert record.cost_usd == Decimal("0.0002")  # USD 0.006 a minute
 
 
 def test_the_figures_of_a_live_session(kind: str, sink: MemorySink) -> None:
@@ -189,6 +198,7 @@ def test_the_figures_of_a_live_session(kind: str, sink: MemorySink) -> None:
     (record,) = sink.records
     assert (record.model, record.response_id) == ("gpt-live-1", "sess_1")
     assert dict(record.usage.details) == {"seconds": 25, "active_seconds": 24}
+    assert record.cost_usd
 
 
 def test_a_session_on_two_connections_is_billed_once(kind: str, sink: MemorySink) -> None:

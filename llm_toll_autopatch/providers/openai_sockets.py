@@ -90,10 +90,12 @@ def _of_live(event: Any, session: Session) -> Step | None:
     about = get(event, "session")
     if about is not None:
         _note_model(about, session)
+        session.name = text(about, "id") or session.name  # a reconnection may have begun another one, from 0 seconds
     if get(event, "usage") is None:
         return None
     request = {"model": session.model, "served": session.served, "session": session.name}
-    return Step("session", LiveSessions, event, True, "completed" if event.type == "session.closed" else None, request)
+    ends: Outcome | None = "completed" if event.type == "session.closed" else None
+    return Step(("session", session.name), LiveSessions, event, begins=True, ends=ends, request=request)
 
 
 def _note_model(about: Any, session: Session) -> None:
