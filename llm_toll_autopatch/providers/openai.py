@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llm_toll_autopatch.providers.fetched import results
+from llm_toll_autopatch.providers.posted import posts
 from llm_toll_autopatch.providers.stainless import both, caller_of, manager, request
 from llm_toll_autopatch.providers.target import Provider
 from llm_toll_autopatch.readers.audio import Speech, Transcriptions, Translations
@@ -72,5 +73,14 @@ PROVIDER = Provider(
         *both(_BATCHES, "Batches.retrieve", "batches.retrieve", results, Batches),
         *both(_BATCHES, "Batches.cancel", "batches.cancel", results, Batches),
         *both(_EVALS, "Runs.retrieve", "evals.runs.retrieve", results, EvalRuns),
+        *posts(
+            "openai",
+            {
+                "/chat/completions": ChatCompletions,
+                "/responses": Responses,
+                "/completions": Completions,
+                "/embeddings": Embeddings,
+            },
+        ),
     ),
 )  # fmt: skip
