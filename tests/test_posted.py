@@ -24,7 +24,12 @@ def chat(client: OpenAI, **options: Any) -> Any:
 def stream(client: Any, cls: Any = Stream, **options: Any) -> Any:
     body = {**BODY, "stream": True}
     return client.post(
-        "/chat/completions", cast_to=ChatCompletion, body=body, stream=True, stream_cls=cls[ChatCompletionChunk], **options
+        "/chat/completions",
+        cast_to=ChatCompletion,
+        body=body,
+        stream=True,
+        stream_cls=cls[ChatCompletionChunk],
+        **options,
     )
 
 
@@ -71,9 +76,7 @@ def test_methods_are_counted_once(sim: Simulator) -> None:
     """What a method of the SDK sends through `post` is the method's record alone, and free paths give none."""
     with patched() as sink, clients_of(sim) as clients:
         clients.openai.chat.completions.create(**BODY)
-        clients.openai.post(
-            "/moderations", cast_to=object, body={"model": "omni-moderation-latest", "input": PROMPT}
-        )
+        clients.openai.post("/moderations", cast_to=object, body={"model": "omni-moderation-latest", "input": PROMPT})
         clients.openai.post(
             "/embeddings", cast_to=CreateEmbeddingResponse, body={"model": "text-embedding-3-small", "input": PROMPT}
         )

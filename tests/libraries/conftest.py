@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
-from libraries.calls import Check
 
+from libraries.calls import Check
 from llm_toll_autopatch.simulator import Simulator
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from libraries.calls import CLAUDE, GEMINI, GPT, MESSAGES, REASON, Call, Check, listed, parametrized
 from pydantic import BaseModel, field_validator
+
+from libraries.calls import CLAUDE, GEMINI, GPT, MESSAGES, REASON, Call, Check, listed, parametrized
 
 instructor = pytest.importorskip("instructor", reason=REASON)
 
@@ -79,5 +80,5 @@ CALLS = (*calls_of("openai", GPT), *calls_of("anthropic", CLAUDE), *calls_of("go
 
 @parametrized(CALLS)
 def test_instructor(call: Call, check: Check) -> None:
-    """instructor answers as without the patches, and each of its requests is one record."""
+    """Instructor answers as without the patches, and each of its requests is one record."""
     check(call)

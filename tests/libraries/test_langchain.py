@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from libraries.calls import CLAUDE, GEMINI, GPT, PROMPT, REASON, Call, Check, listed, parametrized
 from pydantic import BaseModel
+
+from libraries.calls import CLAUDE, GEMINI, GPT, PROMPT, REASON, Call, Check, listed, parametrized
 
 langchain_openai = pytest.importorskip("langchain_openai", reason=REASON)
 langchain_anthropic = pytest.importorskip("langchain_anthropic", reason=REASON)
@@ -62,7 +63,12 @@ def calls_of(name: str, open_: Callable[..., Any], model: str) -> tuple[Call, ..
     return (
         Call(f"{name}: invoke", lambda: str(open_().invoke(PROMPT).text)),
         Call(f"{name}: stream", lambda: [str(chunk.text) for chunk in open_().stream(PROMPT)]),
-        Call(f"{name}: stream, broken off", break_off, outcome="closed", source="estimated" if model == GPT else "partial"),
+        Call(
+            f"{name}: stream, broken off",
+            break_off,
+            outcome="closed",
+            source="estimated" if model == GPT else "partial",
+        ),
         Call(f"{name}: batch", lambda: [str(each.text) for each in open_().batch([PROMPT, PROMPT])], requests=2),
         Call(f"{name}: bind_tools", with_tool),
         Call(f"{name}: ainvoke", ainvoke),
@@ -94,7 +100,9 @@ CALLS = (
     *calls_of("ChatAnthropic", claude, CLAUDE),
     *calls_of("ChatGoogleGenerativeAI", gemini, GEMINI),
     Call("ChatOpenAI: with_structured_output, json_schema", lambda: structured(chat(), "json_schema")),
-    Call("ChatOpenAI: with_structured_output, tools", lambda: structured(chat(model=f"{GPT}+tools"), "function_calling")),
+    Call(
+        "ChatOpenAI: with_structured_output, tools", lambda: structured(chat(model=f"{GPT}+tools"), "function_calling")
+    ),
     Call("ChatOpenAI, Responses: with_structured_output", lambda: structured(responses(), "json_schema")),
     Call("ChatAnthropic: with_structured_output", lambda: structured(claude(), "json_schema")),
     Call("ChatGoogleGenerativeAI: with_structured_output", lambda: structured(gemini(), "json_schema")),

@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 import pytest
-from libraries.calls import CLAUDE, GEMINI, GPT, MESSAGES, PROMPT, REASON, Call, Check, listed, parametrized
 
+from libraries.calls import CLAUDE, GEMINI, GPT, MESSAGES, PROMPT, REASON, Call, Check, listed, parametrized
 from llm_toll_autopatch.simulator import Simulator
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else the import downloads a table of prices
@@ -41,9 +41,7 @@ def calls_of(model: str, *, metered: bool, name: str) -> tuple[Call, ...]:
         return [delta(chunk) for chunk in await listed(stream)]
 
     def stream() -> list[str]:
-        stream = litellm.completion(
-            model=model, messages=MESSAGES, stream=True, stream_options={"include_usage": True}
-        )
+        stream = litellm.completion(model=model, messages=MESSAGES, stream=True, stream_options={"include_usage": True})
         return [delta(chunk) for chunk in stream]
 
     return (

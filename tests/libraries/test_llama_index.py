@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from libraries.calls import CLAUDE, GEMINI, GPT, PROMPT, REASON, Call, Check, listed, parametrized
+
+from libraries.calls import GEMINI, GPT, PROMPT, REASON, Call, Check, listed, parametrized
 
 openai = pytest.importorskip("llama_index.llms.openai", reason=REASON)
 anthropic = pytest.importorskip("llama_index.llms.anthropic", reason=REASON)
@@ -16,7 +17,9 @@ core = pytest.importorskip("llama_index.core.llms", reason=REASON)
 
 
 def gpt() -> Any:
-    return openai.OpenAI(model=GPT, api_base=os.environ["OPENAI_BASE_URL"], additional_kwargs={"stream_options": {"include_usage": True}})
+    return openai.OpenAI(
+        model=GPT, api_base=os.environ["OPENAI_BASE_URL"], additional_kwargs={"stream_options": {"include_usage": True}}
+    )
 
 
 def plain_gpt() -> Any:

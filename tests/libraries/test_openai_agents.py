@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from libraries.calls import GPT, PROMPT, REASON, Call, Check, listed, parametrized
 from pydantic import BaseModel
+
+from libraries.calls import GPT, PROMPT, REASON, Call, Check, listed, parametrized
 
 agents = pytest.importorskip("agents", reason=REASON)
 openai = pytest.importorskip("openai", reason=REASON)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from libraries.calls import CLAUDE, GEMINI, GPT, PROMPT, REASON, Call, Check, listed, parametrized
 from pydantic import BaseModel
+
+from libraries.calls import CLAUDE, GEMINI, GPT, PROMPT, REASON, Call, Check, listed, parametrized
 
 pydantic_ai = pytest.importorskip("pydantic_ai", reason=REASON)
 
