@@ -33,12 +33,11 @@ def calls_of(name: str, kind: str) -> tuple[Call, ...]:
         return agents.Agent(name="assistant", model=model, **options)
 
     def weather() -> Any:
-        @agents.function_tool
         def get_weather(city: str) -> str:
             """Say how the weather is."""
             return f"It rains in {city}."
 
-        return get_weather
+        return agents.function_tool(get_weather)
 
     def structured() -> Any:
         return agents.Runner.run_sync(agent(output_type=Weather), PROMPT).final_output.model_dump()
