@@ -1,5 +1,7 @@
 """Our tests against the SDKs as they were and are: `nox -s versions`, one session per set of versions and Python.
 
+`nox -s libraries` runs known libraries on the SDKs, each in a venv of its own, and writes `docs/libraries.md`.
+
 The three SDKs do not depend on one another, so a session takes one version of each. What a session found is kept under
 `.nox/`, and `docs/versions.md` is written anew from all that is there after each.
 """
@@ -11,6 +13,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import nox
@@ -27,9 +30,29 @@ SETS: dict[str, tuple[str | None, str | None, str | None]] = {
     "floor": ("1.109.0", "0.75.0", "1.60.0"),
 }
 
+# What each library needs, and the names of the distributions that the table shows.
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "langchain": ("langchain-openai", "langchain-anthropic", "langchain-google-genai"),
+    "instructor": ("instructor[anthropic,google-genai]",),
+    "pydantic-ai": ("pydantic-ai-slim[openai,anthropic,google]",),
+    "openai-agents": ("openai-agents",),
+    "litellm": ("litellm",),
+    "dspy": ("dspy",),
+    # Its package for Anthropic does not work with the later SDKs that it allows: `temperature`, `typing.Union`.
+    "llama-index": (
+        "llama-index-llms-openai",
+        "llama-index-llms-anthropic",
+        "llama-index-llms-google-genai",
+        "anthropic<1",
+    ),
+}
+
 ROOT = Path(__file__).parent
 RESULTS = ROOT / ".nox" / "version-results"
 TABLE = ROOT / "docs" / "versions.md"
+LIBRARY_RESULTS = ROOT / ".nox" / "library-results"
+LIBRARY_TABLE = ROOT / "docs" / "libraries.md"
+BEGIN, END = "<!-- results: written by nox -s libraries -->", "<!-- end of the results -->"
 
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
@@ -71,8 +94,7 @@ def versions(session: nox.Session, sdks: str) -> None:
         session.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *session.posargs)
     finally:
         if report.exists() and not session.posargs:  # a selection is no result
-            listed = session.run("python", "-m", "pip", "list", "--format=json", silent=True)
-            installed = {each["name"]: each["version"] for each in json.loads(str(listed))}
+            installed = _installed(session)
             row = {
                 "python": str(session.python),
                 "set": sdks,
@@ -82,6 +104,13 @@ def versions(session: nox.Session, sdks: str) -> None:
             }
             stem.with_name(stem.name + ".json").write_text(json.dumps(row, indent=1), encoding="utf-8")
             _write_table()
+
+
+def _installed(session: nox.Session) -> dict[str, str]:
+    """Return the versions of what the session has installed; by no installer, of which there are several."""
+    code = "import importlib.metadata as m, json; print(json.dumps([(d.name, d.version) for d in m.distributions()]))"
+    listed = json.loads(str(session.run("python", "-c", code, silent=True)))
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in listed}
 
 
 def _counts(report: Path) -> dict[str, int]:
@@ -123,3 +152,74 @@ def _write_table() -> None:
         "that a version lacks is not metered there and is a line in `status()`.",
     ]
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@nox.session(python=PYTHONS[0])
+@nox.parametrize("library", list(LIBRARIES), ids=list(LIBRARIES))
+def libraries(session: nox.Session, library: str) -> None:
+    """Run a library that sits on the SDKs, bare and with the patches on."""
+    wanted = LIBRARIES[library]
+    session.install("--quiet", "--upgrade", "-e", ".", *TEST_TOOLS[:3], *wanted)
+    LIBRARY_RESULTS.mkdir(parents=True, exist_ok=True)
+    report = LIBRARY_RESULTS / f"{library}.xml"
+    report.unlink(missing_ok=True)
+    tests = f"tests/libraries/test_{library.replace('-', '_')}.py"
+    # What a library deprecates or leaves open is its own affair, and must not change what it does.
+    options = ("-o", "filterwarnings=ignore", "-p", "no:cacheprovider", f"--junitxml={report}")
+    try:
+        session.run("python", "-m", "pytest", "-q", *options, tests, *session.posargs)
+    finally:
+        if report.exists() and not session.posargs:  # a selection is no result
+            installed = _installed(session)
+            names = [re.split(r"[\[<]", each)[0] for each in wanted]
+            row = {
+                "date": dt.datetime.now(dt.UTC).date().isoformat(),
+                "library": {name: installed[name] for name in names if name not in DISTRIBUTIONS},
+                "sdks": {name: installed[name] for name in DISTRIBUTIONS if name in installed},
+                "calls": _calls(report),
+            }
+            report.with_suffix(".json").write_text(json.dumps(row, indent=1), encoding="utf-8")
+            _write_library_table()
+
+
+def _calls(report: Path) -> list[dict[str, Any]]:
+    """Return the calls of a library in the order in which they were made, and how each went."""
+    calls = []
+    for case in ET.parse(report).getroot().iter("testcase"):  # noqa: S314 - pytest has just written it
+        said = {each.get("name"): each.get("value") for each in case.iter("property")}
+        if "call" in said:
+            good = case.find("failure") is None and case.find("error") is None
+            calls.append({"name": said["call"], "metered": said["metered"] == "True", "good": good})
+    return calls
+
+
+def _write_library_table() -> None:
+    """Write the tables of `docs/libraries.md`, between its marks, from all results here."""
+    rows = [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in LIBRARY_RESULTS.glob("*.json")]
+    rows.sort(key=lambda row: list(LIBRARIES).index(row[0]))
+    lines = [
+        "| library | on | calls tried | as bare, one record a request | as bare, not metered | not good | run on |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
+    details = []
+    for library, row in rows:
+        calls = row["calls"]
+        good = [call for call in calls if call["good"]]
+        metered = sum(call["metered"] for call in good)
+        lines.append(
+            f"| {_versions(row['library'])} | {_versions(row['sdks'])} | {len(calls)} | {metered} "
+            f"| {len(good) - metered} | {len(calls) - len(good)} | {row['date']} |"
+        )
+        details += ["", f"**{library}**: " + " · ".join(f"{call['name']}{_mark(call)}" for call in calls)]
+    before, _, rest = LIBRARY_TABLE.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    written = "\n".join([BEGIN, "", *lines, *details, "", END])
+    LIBRARY_TABLE.write_text(before + written + after, encoding="utf-8")
+
+
+def _versions(installed: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in installed.items())
+
+
+def _mark(call: dict[str, Any]) -> str:
+    return "" if call["good"] and call["metered"] else " (not metered)" if call["good"] else " (FAILED)"

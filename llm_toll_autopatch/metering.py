@@ -141,6 +141,11 @@ class Call:
         if self.waiting:
             await reporting.written(self)
 
+    def drop(self) -> None:
+        """End the call without a record: nothing was sent."""
+        self._token.clear()
+        reporting.dropped(self)
+
     def disown(self) -> None:
         """Drop the call without a record: after a fork the parent is the one that reports it."""
         self._token.clear()

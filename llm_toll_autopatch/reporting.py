@@ -64,6 +64,11 @@ def open_calls() -> int:
     return len(_open)
 
 
+def dropped(call: Call) -> None:
+    """Forget a call that has ended and gives no record."""
+    _open.discard(call)
+
+
 def closed(call: Call, *, later: bool) -> None:
     """Report the call that has just ended: now, on this thread, or `later`, on the outbox's.
 

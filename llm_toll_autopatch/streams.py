@@ -5,6 +5,9 @@ is what sees the loop's `break`: nobody else refers to it, so it is closed when 
 an object with `__del__` does the same, since an async generator that is dropped is closed some time later by the event
 loop. `__del__` of the proxy itself catches the streams that are dropped without either.
 
+A loop inside somebody's `__next__` or `__anext__` is another matter: such an iterator takes one chunk in each of many
+loops (LiteLLM's does), and leaving one is no break. It reads on where it was, as it does on the bare stream.
+
 Everywhere the order is: report, then close; and nothing of ours raises.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
@@ -72,6 +76,9 @@ class StreamProxy(_Proxy):
         self._self_source = iter(stream) if source is None else source
 
     def __iter__(self) -> Iterator[Any]:
+        return self if sys._getframe(1).f_code.co_name == "__next__" else self._self_loop()
+
+    def _self_loop(self) -> Iterator[Any]:
         meter = self._self_meter
         feed = meter.feed
         try:
@@ -175,7 +182,9 @@ class AsyncStreamProxy(_Proxy):
             self._self_loop = None
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return _AsyncLoop(self) if self._self_close_on_break else self
+        if not self._self_close_on_break or sys._getframe(1).f_code.co_name == "__anext__":
+            return self
+        return _AsyncLoop(self)
 
     def __anext__(self) -> Awaitable[Any]:
         return self._self_source.__anext__()

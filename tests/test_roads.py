@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from roads import ROADS, STREAMS, Road
-from sources import async_clients_of, clients_of
+from sources import CLAUDE, GPT, MESSAGES, async_clients_of, clients_of
 from test_identity import dumped
 from test_raw import check, content, the_record
 
-from llm_toll_autopatch import MemorySink, patched
+from llm_toll_autopatch import MemorySink, patched, status
 from llm_toll_autopatch.simulator import Simulator
 
 pytestmark = [
@@ -147,3 +148,33 @@ def test_free_calls_make_no_record(sim: Simulator) -> None:
     assert not sink.records
     assert len(sim.requests) == 5
     assert all(request.status == 200 for request in sim.requests)
+
+
+REFUSED = (
+    ("anthropic", {"model": CLAUDE, "messages": MESSAGES, "max_tokens": 100_000}, ValueError),  # has to be streamed
+    ("anthropic", {"model": CLAUDE}, TypeError),
+    ("openai", {"model": GPT}, TypeError),
+    ("openai", {"model": GPT, "messages": MESSAGES, "unheard_of": 1}, TypeError),
+)
+
+
+@pytest.mark.parametrize(("sdk", "arguments", "error"), REFUSED)
+async def test_what_the_sdk_refuses_is_no_record(
+    sdk: str, arguments: dict[str, Any], error: type[Exception], sim: Simulator
+) -> None:
+    """A call whose arguments the SDK itself refuses was never sent, and is no record; one that the server refuses is."""
+    method = "chat.completions.create" if sdk == "openai" else "messages.create"
+    (road,) = [each for each in ROADS if each.method == method]
+    with patched() as sink, clients_of(sim) as clients:
+        with pytest.raises(error):
+            road.on(clients)(**arguments)
+        async with async_clients_of(sim) as async_clients:
+            with pytest.raises(error):
+                await road.on(async_clients)(**arguments)
+        assert isinstance(sink, MemorySink)
+        assert not sink.records
+        assert status().open_calls == 0
+        with pytest.raises(Exception, match="400"):
+            road.on(clients)(**road.arguments("+error=400"))
+    (record,) = sink.records
+    assert record.outcome == "error"

@@ -386,3 +386,56 @@ async def until(condition: Callable[[], bool]) -> None:
         if condition():
             return
         await asyncio.sleep(0.01)
+
+
+class OneByOne:
+    """What LiteLLM does: an iterator that begins a loop for each chunk, and returns from inside it."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __iter__(self) -> OneByOne:
+        return self
+
+    def __next__(self) -> Any:
+        for chunk in self.stream:
+            return chunk
+        raise StopIteration
+
+    def __aiter__(self) -> OneByOne:
+        return self
+
+    async def __anext__(self) -> Any:
+        async for chunk in self.stream:
+            return chunk
+        raise StopAsyncIteration
+
+
+# A generator cannot be looped over again, and so Google's streams are none that this is done with.
+RESUMABLE = SYNC[:3]
+
+
+@pytest.mark.parametrize("source", RESUMABLE, ids=str)
+def test_an_iterator_over_a_stream_may_take_chunks_one_by_one(source: Source, sim: Simulator) -> None:
+    """A loop in somebody's `__next__` that is left with each chunk is no break: the stream goes on, to its end."""
+    with patched() as sink, clients_of(sim) as clients:
+        stream = source.open(clients, source.model)
+        whole = len(list(source.open(clients, source.model)))
+        assert len(list(OneByOne(stream))) == whole
+    assert isinstance(sink, MemorySink)
+    assert [record.outcome for record in sink.records] == ["completed", "completed"]
+
+
+@pytest.mark.parametrize("source", RESUMABLE, ids=str)
+async def test_an_async_iterator_over_a_stream_may_take_chunks_one_by_one(source: Source, sim: Simulator) -> None:
+    """The same, async, also when the event loop turns between two chunks."""
+    with patched() as sink:
+        async with async_clients_of(sim) as clients:
+            whole = len([chunk async for chunk in await source.open(clients, source.model)])
+            taken = 0
+            async for _ in OneByOne(await source.open(clients, f"{source.model}+delay=5")):
+                taken += 1
+                await asyncio.sleep(0.001)
+            assert taken == whole
+    assert isinstance(sink, MemorySink)
+    assert [record.outcome for record in sink.records] == ["completed", "completed"]

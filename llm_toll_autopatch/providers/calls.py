@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Deliver", "begin", "named_like", "request", "response"]
 
+_REFUSING = ("llm_toll_autopatch.", "openai.", "anthropic.")
+_SENDING = ("post", "request")
+
 Deliver = Callable[[Call, Any, Target], Any]
 """Takes the call, what the SDK's method returned and the target; ends the call or hands it on; returns what the user
 gets."""
@@ -53,8 +56,31 @@ def _nothing(_text: str) -> int:
     return 0
 
 
+def unsent(error: BaseException) -> bool:
+    """Return whether a Stainless SDK refused the arguments itself: such a call was no request, and is no record.
+
+    Anthropic's SDK does so with a plain call whose answer may be long, and libraries then stream it instead. The call
+    did not come as far as the client's `post`, which therefore is not in the traceback. Where the code of anybody else
+    is in it, nothing can be told, and the call counts as sent.
+    """
+    if type(error) not in (TypeError, ValueError):
+        return False
+    step = error.__traceback__
+    while step is not None:
+        module = str(step.tb_frame.f_globals.get("__name__", ""))
+        if not module.startswith(_REFUSING):
+            return False
+        if step.tb_frame.f_code.co_name in _SENDING and module.endswith("._base_client"):
+            return False
+        step = step.tb_next
+    return True
+
+
 def failed(call: Call, error: BaseException) -> None:
     """End the call of a request that raised `error`; keep a hint if it did for what was added to it. Never raises."""
+    if unsent(error):
+        call.drop()
+        return
     if call.asks_for_usage and (hint := refused_option(error, call.endpoint, call.settings.include_usage)):
         call.settings.hints.add(hint)
     call.end(outcome_of(error), error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llm_toll_autopatch.providers.fetched import results
 from llm_toll_autopatch.providers.openai_sockets import TARGETS
+from llm_toll_autopatch.providers.posted import posts
 from llm_toll_autopatch.providers.stainless import both, caller_of, manager, request
 from llm_toll_autopatch.providers.target import Provider
 from llm_toll_autopatch.readers.audio import Speech, Transcriptions, Translations
@@ -74,5 +75,14 @@ PROVIDER = Provider(
         *both(_BATCHES, "Batches.cancel", "batches.cancel", results, Batches),
         *both(_EVALS, "Runs.retrieve", "evals.runs.retrieve", results, EvalRuns),
         *TARGETS,
+        *posts(
+            "openai",
+            {
+                "/chat/completions": ChatCompletions,
+                "/responses": Responses,
+                "/completions": Completions,
+                "/embeddings": Embeddings,
+            },
+        ),
     ),
 )  # fmt: skip

@@ -1,0 +1,84 @@
+"""`client.post`, the SDKs' way to an endpoint without a method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from openai import AsyncStream, OpenAI, Stream
+from openai.types import CreateEmbeddingResponse
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from sources import GPT, MESSAGES, PROMPT, async_clients_of, clients_of
+
+from llm_toll_autopatch import MemorySink, patched
+from llm_toll_autopatch.simulator import Simulator
+
+BODY: Any = {"model": GPT, "messages": MESSAGES}
+RAW: Any = {"headers": {"X-Stainless-Raw-Response": "true"}}
+
+
+def chat(client: OpenAI, **options: Any) -> Any:
+    return client.post("/chat/completions", cast_to=ChatCompletion, body=BODY, **options)
+
+
+def stream(client: Any, cls: Any = Stream, **options: Any) -> Any:
+    body = {**BODY, "stream": True}
+    return client.post(
+        "/chat/completions",
+        cast_to=ChatCompletion,
+        body=body,
+        stream=True,
+        stream_cls=cls[ChatCompletionChunk],
+        **options,
+    )
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_plain(raw: bool, sim: Simulator) -> None:
+    """A posted chat completion is one record, also when the raw response is asked for."""
+    with patched() as sink, clients_of(sim) as clients:
+        answer = chat(clients.openai, **({"options": RAW} if raw else {}))
+        answer = answer.parse() if raw else answer
+        assert answer.choices[0].message.content
+    assert isinstance(sink, MemorySink)
+    (record,) = sink.records
+    assert (record.method, record.operation, record.model) == ("post", "chat", GPT)
+    assert (record.usage_source, record.usage.input_tokens, record.usage.output_tokens) == ("reported", 25, 8)
+    assert record.endpoint == "127.0.0.1"
+    assert record.cost_usd
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_streamed(raw: bool, sim: Simulator) -> None:
+    """A posted stream reports usage when that is asked for in its place, and shows the user nothing of it."""
+    with clients_of(sim) as clients:
+        bare = [chunk.choices[0].delta.content for chunk in stream(clients.openai)]
+    with patched(include_usage=True) as sink, clients_of(sim) as clients:
+        answer = stream(clients.openai, **({"options": RAW} if raw else {}))
+        answer = answer.parse() if raw else answer
+        assert [chunk.choices[0].delta.content for chunk in answer] == bare
+    assert isinstance(sink, MemorySink)
+    (record,) = sink.records
+    assert (record.stream, record.usage_source, record.usage.output_tokens) == (True, "reported", 8)
+
+
+async def test_async(sim: Simulator) -> None:
+    """The same, async."""
+    with patched() as sink:
+        async with async_clients_of(sim) as clients:
+            await clients.openai.post("/chat/completions", cast_to=ChatCompletion, body=BODY)
+            assert [chunk async for chunk in await stream(clients.openai, AsyncStream)]
+    assert isinstance(sink, MemorySink)
+    assert [record.usage_source for record in sink.records] == ["reported", "estimated"]
+
+
+def test_methods_are_counted_once(sim: Simulator) -> None:
+    """What a method of the SDK sends through `post` is the method's record alone, and free paths give none."""
+    with patched() as sink, clients_of(sim) as clients:
+        clients.openai.chat.completions.create(**BODY)
+        clients.openai.post("/moderations", cast_to=object, body={"model": "omni-moderation-latest", "input": PROMPT})
+        clients.openai.post(
+            "/embeddings", cast_to=CreateEmbeddingResponse, body={"model": "text-embedding-3-small", "input": PROMPT}
+        )
+    assert isinstance(sink, MemorySink)
+    assert [record.method for record in sink.records] == ["chat.completions.create", "post"]
