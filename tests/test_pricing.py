@@ -130,6 +130,8 @@ FROM_OPENAI = [
     Case(OPENAI, "whisper-1", U(details={"seconds": 90}), [(90, "100")], name="USD 0.006 a minute is USD 100 a million seconds"),
     Case(OPENAI, "whisper-1", U(), None, name="without its duration"),
     Case(OPENAI, "tts-1", U(), None),
+    Case(OPENAI, "gpt-4o-transcribe", U(details={"seconds": 90}), None, name="seconds of a model that is billed by tokens"),
+    Case(OPENAI, "gpt-5-mini", U(details={"images": 2}), None, name="images of a model without a price for them"),
     Case(OPENAI, "omni-moderation-latest", U(input_tokens=10), []),
     Case(OPENAI, "ft:gpt-4o-mini-2024-07-18:org::id", TEXT, [(1_200, "0.30"), (345, "1.20")]),
     Case(OPENAI, "ft:gpt-4.1-2025-04-14:org::id", TEXT, None, served="gpt-4.1-2025-04-14"),

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PriceExplanation", "Prices", "UnknownPriceWarning"]
 
+_UNITS = frozenset({"seconds", "audio_seconds", "input_characters", "images", "masks", "videos", "video_seconds"})
+"""What is billed beside tokens: where a model has no price for it, what it cost is not 0 but unknown."""
 _MOST = 2_048
 """Names of models come from servers and users: no cache of ours grows beyond this many of them."""
 
@@ -93,6 +95,13 @@ class _Quote:
     pattern: str | None = None
     table: Table | None = None
     gap: str = ""
+
+    def nano_usd(self, usage: Usage, at: datetime) -> int:
+        """Return what `usage` costs; raise `Unpriced` where something in it has no price."""
+        nano = self.pricer(at).nano_usd(usage)
+        if not nano and self.pattern is None and not usage.total_tokens and (units := usage.details.keys() & _UNITS):
+            raise Unpriced(f"{' and '.join(sorted(units))} of this model")
+        return nano
 
     def pricer(self, at: datetime) -> Pricer:
         if self.tariff is not None:
@@ -154,7 +163,7 @@ class Prices:
             at: When the call began. Prices change; a time without a zone is UTC.
         """
         try:
-            return self._quote((provider, model, response_model, endpoint, service_tier)).pricer(at).nano_usd(usage)
+            return self._quote((provider, model, response_model, endpoint, service_tier)).nano_usd(usage, at)
         except Unpriced as gap:
             self._miss(response_model or model, str(gap))
         except Exception as error:
