@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from openai import AsyncStream, OpenAI, Stream
+from openai._base_client import SyncAPIClient
 from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from sources import GPT, MESSAGES, PROMPT, async_clients_of, clients_of
@@ -82,3 +83,20 @@ def test_methods_are_counted_once(sim: Simulator) -> None:
         )
     assert isinstance(sink, MemorySink)
     assert [record.method for record in sink.records] == ["chat.completions.create", "post"]
+
+
+def test_methods_are_counted_once_below_another_tool(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another tool's closure around `post` does not make a method's own request look like somebody else's."""
+    with patched() as sink:
+        inner = SyncAPIClient.post
+
+        def closure(*args: Any, **kwargs: Any) -> Any:
+            return inner(*args, **kwargs)
+
+        monkeypatch.setattr(SyncAPIClient, "post", closure)
+        with clients_of(sim) as clients:
+            clients.openai.chat.completions.create(model=GPT, messages=MESSAGES)
+            chat(clients.openai)
+        monkeypatch.undo()
+    assert isinstance(sink, MemorySink)
+    assert [record.method for record in sink] == ["chat.completions.create", "post"]

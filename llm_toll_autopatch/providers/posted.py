@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["posts"]
 
+_WRAPPERS = 6
+"""How many frames of others may lie between a method of the SDK and its `post`."""
+
 
 def posts(sdk: str, readers: Mapping[str, type[Reader]]) -> tuple[Target, Target]:
     """Return the rows of `client.post`, sync and async.
@@ -51,7 +54,7 @@ def _posted(sdk: str, readers: Mapping[str, type[Reader]]) -> WrapperFactory:
         def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
             path = args[0] if args else kwargs.get("path")
             send = senders.get(path.partition("?")[0]) if isinstance(path, str) else None
-            if send is None or not isinstance(kwargs.get("body"), Mapping) or _calling_module().startswith(inside):
+            if send is None or not isinstance(kwargs.get("body"), Mapping) or _called_from(inside):
                 return wrapped(*args, **kwargs)
             request = _request(kwargs)
 
@@ -66,12 +69,16 @@ def _posted(sdk: str, readers: Mapping[str, type[Reader]]) -> WrapperFactory:
     return factory
 
 
-def _calling_module() -> str:
-    """Return the module that calls the wrapper; wrapt has frames of its own where it runs without its extension."""
+def _called_from(inside: str) -> bool:
+    """Return whether a module of the SDK calls the wrapper, through wrappers of others if need be."""
     frame = sys._getframe(2)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("wrapt."):
-        frame = frame.f_back
-    return str(frame.f_globals.get("__name__"))
+    for _ in range(_WRAPPERS):
+        if frame is None:
+            break
+        if str(frame.f_globals.get("__name__")).startswith(inside):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 def _request(kwargs: Mapping[str, Any]) -> dict[str, Any]:
