@@ -132,6 +132,7 @@ FROM_OPENAI = [
     Case(OPENAI, "tts-1", U(), None),
     Case(OPENAI, "gpt-4o-transcribe", U(details={"seconds": 90}), None, name="seconds of a model that is billed by tokens"),
     Case(OPENAI, "gpt-5-mini", U(details={"images": 2}), None, name="images of a model without a price for them"),
+    Case(OPENAI, "gpt-5-mini", U(input_tokens=9, details={"image_gen_output_tokens": 196}), None, name="images by a tool"),
     Case(OPENAI, "omni-moderation-latest", U(input_tokens=10), []),
     Case(OPENAI, "ft:gpt-4o-mini-2024-07-18:org::id", TEXT, [(1_200, "0.30"), (345, "1.20")]),
     Case(OPENAI, "ft:gpt-4.1-2025-04-14:org::id", TEXT, None, served="gpt-4.1-2025-04-14"),

@@ -42,6 +42,7 @@ __all__ = ["PriceExplanation", "Prices", "UnknownPriceWarning"]
 
 _UNITS = frozenset({"seconds", "audio_seconds", "input_characters", "images", "masks", "videos", "video_seconds"})
 """What is billed beside tokens: where a model has no price for it, what it cost is not 0 but unknown."""
+_HOSTED_IMAGES = "image_gen_output_tokens"
 _MOST = 2_048
 """Names of models come from servers and users: no cache of ours grows beyond this many of them."""
 
@@ -99,6 +100,8 @@ class _Quote:
     def nano_usd(self, usage: Usage, at: datetime) -> int:
         """Return what `usage` costs; raise `Unpriced` where something in it has no price."""
         nano = self.pricer(at).nano_usd(usage)
+        if usage.details.get(_HOSTED_IMAGES):
+            raise Unpriced("images made by a tool of the Responses API, whose model the response does not name")
         if not nano and self.pattern is None and not usage.total_tokens and (units := usage.details.keys() & _UNITS):
             raise Unpriced(f"{' and '.join(sorted(units))} of this model")
         return nano
