@@ -336,8 +336,8 @@ class TestResolve:
         [
             ("memory", "<MemorySink: 0 records>"),
             ("log", "LoggingSink('llm_toll_autopatch.calls', INFO)"),
-            ("jsonl:/tmp/a:b.jsonl", "JSONLinesSink('/tmp/a:b.jsonl')"),
-            ("sqlite:////tmp/calls.db", "SQLiteLedger('/tmp/calls.db')"),
+            ("jsonl:/srv/a:b.jsonl", "JSONLinesSink('/srv/a:b.jsonl')"),
+            ("sqlite:////srv/calls.db", "SQLiteLedger('/srv/calls.db')"),
             ("sqlite:///calls.db", f"SQLiteLedger({str(Path.cwd() / 'calls.db')!r})"),
             (print, "CallbackSink(<built-in function print>)"),
             (["memory"], "<MemorySink: 0 records>"),
