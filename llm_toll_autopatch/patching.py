@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from llm_toll_autopatch import imports, reporting, settings
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.health import ProviderStatus, Status, version_of
+from llm_toll_autopatch.pricing.prices import prepare
 from llm_toll_autopatch.providers import load
 from llm_toll_autopatch.sdks import SDKS
 from llm_toll_autopatch.settings import Options, Settings, SinkSpec
@@ -169,6 +170,7 @@ def _put_in_force(chosen: Settings | None) -> None:
 def _wake(name: str) -> None:
     """Patch what is imported of an SDK, and wait for the rest. Runs inside the user's import: never raises."""
     try:
+        prepare()
         for target in load(name).targets:
             imports.when_imported(target.module, lambda _module, target=target: _install(name, target))  # type: ignore[misc]
     except Exception as error:

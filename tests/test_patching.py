@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -337,6 +338,25 @@ def test_an_sdk_may_be_imported_before_or_after(first: str, sim: Simulator) -> N
         "{'SourceFileLoader'}",
         "{}",
     ]
+
+
+def test_no_thread_of_ours_imports_what_an_sdk_looks_for(tmp_path: Path) -> None:
+    """The HTTP library that genai-prices needs is there, whole, when the import of an SDK that has none ends."""
+    package = tmp_path / "openai"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    printed = run(
+        """
+        import sys
+        import llm_toll_autopatch
+        llm_toll_autopatch.patch_all(sink="memory", providers=["openai"])
+        assert "httpx2" not in sys.modules
+        import openai
+        print(sys.modules["httpx2"].__spec__._initializing)
+        """,
+        PYTHONPATH=str(tmp_path),
+    )
+    assert printed == "False\n"
 
 
 def test_a_missing_sdk_is_a_line_in_status() -> None:

@@ -18,9 +18,11 @@ never gets the price of its base. What the library knows of tiers, caches and so
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.pricing.tables import Pricer
     from llm_toll_autopatch.records import Usage
 
-__all__ = ["PriceExplanation", "Prices", "UnknownPriceWarning"]
+__all__ = ["PriceExplanation", "Prices", "UnknownPriceWarning", "prepare"]
 
 _UNITS = frozenset({"seconds", "audio_seconds", "input_characters", "images", "masks", "videos", "video_seconds"})
 """What is billed beside tokens: where a model has no price for it, what it cost is not 0 but unknown."""
@@ -266,3 +268,13 @@ class Prices:
             f"give a price with prices={{{name!r}: {{'input': …, 'output': …}}}}, in USD per million tokens"
         )
         user_warnings.warn(message, UnknownPriceWarning)
+
+
+def prepare() -> None:
+    """Import the HTTP library that `genai-prices` imports, before the program can send a request. Never raises.
+
+    Versions of the SDKs that do not use that library look for it in `sys.modules`, and would trip over one that another
+    thread is in the middle of importing. The others have imported it by now.
+    """
+    with contextlib.suppress(Exception):
+        import_module("httpx2")
