@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
+from types import SimpleNamespace
 from typing import Any
 
+import anthropic
+import openai
 from sources import CLAUDE, GPT, MESSAGES, PROMPT
 
 
@@ -66,7 +70,16 @@ def _units(**details: int) -> dict[str, Any]:
     return {"input_tokens": 0, "output_tokens": 0, "details": details}
 
 
-ROADS = (
+def _exists(road: Road) -> bool:
+    """Whether this version of the SDK has the method."""
+    client = {"openai": openai.OpenAI, "anthropic": anthropic.Anthropic}[road.provider](api_key="sim")
+    with client, contextlib.suppress(AttributeError):
+        road.on(SimpleNamespace(**{road.provider: client}))
+        return True
+    return False
+
+
+_ALL = (
     Road("openai", "chat.completions.create", "chat", GPT, {"messages": MESSAGES}, True, extra=_INCLUDE),
     Road("openai", "responses.create", "responses", GPT, {"input": PROMPT}, True),
     Road("openai", "chat.completions.parse", "chat", GPT, {"messages": MESSAGES}),
@@ -141,6 +154,8 @@ ROADS = (
     Road("anthropic", "beta.messages.create", "messages", CLAUDE, _CLAUDE, True),
     Road("anthropic", "beta.messages.parse", "messages", CLAUDE, _CLAUDE, raw=False, streaming=False),
 )
+ROADS = tuple(road for road in _ALL if _exists(road))
+"""Those that this version of the SDKs has: old ones are tested too."""
 RAW = [road for road in ROADS if road.raw]
 STREAMING = [road for road in RAW if road.streaming]
 STREAMS = [road for road in ROADS if road.streams]
