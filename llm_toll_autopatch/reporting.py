@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from llm_toll_autopatch.failures import LOGGER, failures
 from llm_toll_autopatch.sinks import Sink, SinkUnavailableError
+from llm_toll_autopatch.sinks.tee import leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from llm_toll_autopatch.metering import Call
     from llm_toll_autopatch.records import CallRecord
@@ -119,18 +120,9 @@ def _report(call: Call) -> list[Delivery]:
     counts.records += 1
     for spend in call.settings.spends:
         spend.add(record)
-    deliveries = (_deliver(sink, record) for sink in _leaves(call.settings.sink))
+    # Each sink of a tee is delivered to, and tried again, for itself.
+    deliveries = (_deliver(sink, record) for sink in leaves(call.settings.sink))
     return [each for each in deliveries if each is not None and id(each.sink) not in _hopeless]
-
-
-def _leaves(sink: Sink) -> Iterator[Sink]:
-    # A tee is only a collection: each sink below it is delivered to, and tried again, for itself.
-    below = getattr(sink, "sinks", None)
-    if isinstance(below, tuple):
-        for each in below:
-            yield from _leaves(each)
-    else:
-        yield sink
 
 
 class Delivery(concurrent.futures.Future[None]):
@@ -282,7 +274,7 @@ def queued() -> int:
 def flush(sink: Sink | None, timeout: float | None = None) -> bool:
     """Wait until no record waits any more, then flush `sink`; return False when `timeout` seconds did not suffice."""
     done = _outbox.drain(timeout)
-    for leaf in _leaves(sink) if sink is not None else ():
+    for leaf in leaves(sink) if sink is not None else ():
         flush_leaf = getattr(leaf, "flush", None)
         if callable(flush_leaf):
             try:
@@ -294,7 +286,7 @@ def flush(sink: Sink | None, timeout: float | None = None) -> bool:
 
 def ledger_of(sink: Sink) -> str | None:
     """Return where the first ledger of `sink` is: a ledger is a sink that can add up what it holds."""
-    for leaf in _leaves(sink):
+    for leaf in leaves(sink):
         if hasattr(leaf, "totals"):
             return str(getattr(leaf, "path", type(leaf).__name__))
     return None

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from specimens import record
+from specimens import TEXTS, any_record, record
 
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.ledger import SQLiteLedger
-from llm_toll_autopatch.records import USAGE_COUNTS, CallRecord, Usage
+from llm_toll_autopatch.records import CallRecord, Usage
 from llm_toll_autopatch.sinks import Sink, SinkUnavailableError
 from llm_toll_autopatch.sinks.callback import CallbackSink
 from llm_toll_autopatch.sinks.jsonl import JSONLinesSink
@@ -35,33 +35,7 @@ from llm_toll_autopatch.sinks.tee import PartlyDeliveredError, TeeSink, leaves
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-texts = st.text(max_size=20)
-maybe = texts | st.none()
-counts = st.integers(0, 2**53)
-records = st.builds(
-    CallRecord,
-    id=texts,
-    provider=texts,
-    operation=texts,
-    method=texts,
-    model=texts,
-    response_model=maybe,
-    service_tier=maybe,
-    stream=st.booleans(),
-    outcome=st.sampled_from(["completed", "closed", "abandoned", "error", "cancelled"]),
-    usage=st.builds(Usage, **dict.fromkeys(USAGE_COUNTS, counts), details=st.dictionaries(texts, counts, max_size=3)),
-    usage_source=st.sampled_from(["reported", "partial", "estimated", "missing"]),
-    cost_usd=st.decimals(allow_nan=False, allow_infinity=False) | st.none(),
-    project=texts,
-    tags=st.dictionaries(texts, texts, max_size=3),
-    started_at=st.datetimes(timezones=st.just(UTC)),
-    duration_s=st.floats(0, 1e6),
-    time_to_first_chunk_s=st.floats(0, 1e6) | st.none(),
-    chunks=counts,
-    response_id=maybe,
-    error_type=maybe,
-    endpoint=maybe,
-)
+records = any_record(TEXTS, st.decimals(allow_nan=False, allow_infinity=False), counts=st.integers(0, 2**53))
 
 
 class Unwilling:
