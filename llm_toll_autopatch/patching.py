@@ -36,9 +36,9 @@ def patch_all(
     sink: SinkSpec = None,
     project: str | None = None,
     tags: Mapping[str, str] | None = None,
-    include_usage: Literal["auto"] | bool = "auto",
-    close_on_break: bool = True,
-    estimate_input: bool = True,
+    include_usage: Literal["auto"] | bool | None = None,
+    close_on_break: bool | None = None,
+    estimate_input: bool | None = None,
     estimator: Estimator | str | None = None,
     prices: Mapping[str, Mapping[str, Any]] | None = None,
     providers: Iterable[str] | None = None,
@@ -47,31 +47,35 @@ def patch_all(
 
     The SDKs may be imported before or after. A second call replaces the configuration of the first.
 
+    What is not given (None) comes from the environment (`LLM_TOLL_AUTOPATCH_SINK`, `LLM_TOLL_AUTOPATCH_PROJECT` …),
+    else from `[tool.llm_toll_autopatch]` of the nearest `pyproject.toml`, else it is the default. `autotoll config`
+    shows it.
+
     Args:
         sink: Where the records go: a sink, a callable of one argument, a name (`"memory"`, `"log"`, `"jsonl:PATH"`,
-            `"sqlite:///PATH"`), or a list of these. None is `LLM_TOLL_AUTOPATCH_SINK` of the environment, else the
-            embedded ledger in the user's data directory.
-        project: Who pays. None is `LLM_TOLL_AUTOPATCH_PROJECT` of the environment, else `"default"`.
+            `"sqlite:///PATH"`), or a list of these. By default the embedded ledger in the user's data directory.
+        project: Who pays. By default `"default"`.
         tags: What for.
         include_usage: Whether to ask for usage where OpenAI's streams report it only when asked, and to hide from the
-            program what comes of it. `"auto"`: on OpenAI's own hosts; True: everywhere, though some compatible servers
-            refuse the option; False: never, and what the stream costs is estimated.
-        close_on_break: Whether leaving a `for` over a stream early closes the stream. False keeps the SDKs' behaviour,
-            which can go on reading it and holds its connection until then.
+            program what comes of it. `"auto"`, the default: on OpenAI's own hosts; True: everywhere, though some
+            compatible servers refuse the option; False: never, and what the stream costs is estimated.
+        close_on_break: Whether leaving a `for` over a stream early closes the stream, as it does by default. False
+            keeps the SDKs' behaviour, which can go on reading it and holds its connection until then.
         estimate_input: Whether the input tokens of a call without reported usage are estimated from the request's text.
+            True by default.
         estimator: What estimates the tokens of a text where a provider reports none, in the place of four characters
             each: a callable from str to int, which streams give their text piece by piece, or `"tiktoken"`, if that is
             installed and has its tables on this machine. It also gets the text of every request, before that is sent,
             unless `estimate_input` is False.
         prices: USD per million tokens by model name or glob: `{"my-model*": {"input": 2.5, "output": 10}}`.
-        providers: Which SDKs: `["openai", "anthropic", "google"]`. None is all.
+        providers: Which SDKs: `["openai", "anthropic", "google"]`. All by default.
 
     Returns:
         What is patched now; `status()` says it again later.
 
     Raises:
-        TypeError: An argument has the wrong type.
-        ValueError: An argument has a value that makes no sense.
+        TypeError: An argument, or what is written in its place elsewhere, has the wrong type.
+        ValueError: One of these has a value that makes no sense, or what is written elsewhere is no option.
     """
     chosen = Settings.resolve(
         sink=sink,
@@ -104,7 +108,7 @@ def patched(**options: Unpack[Options]) -> Iterator[Sink]:
     The inner configuration replaces the outer one until the block ends.
 
     Args:
-        **options: As `patch_all` takes them; without `sink` it is a new `MemorySink`.
+        **options: As `patch_all` takes them; without `sink` it is a new `MemorySink`, whatever is written elsewhere.
 
     Yields:
         The sink.

@@ -8,13 +8,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from llm_toll_autopatch import settings
-from llm_toll_autopatch.settings import Settings, checked_flag, checked_project, checked_tags
+from llm_toll_autopatch.options import checked_flag, checked_project, checked_tags
 from llm_toll_autopatch.spend import Spend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from llm_toll_autopatch.settings import SinkSpec
+    from llm_toll_autopatch.settings import Settings, SinkSpec
     from llm_toll_autopatch.sinks import Sink
 
 __all__ = ["scope"]

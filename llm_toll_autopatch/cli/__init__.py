@@ -40,6 +40,7 @@ COMMANDS = (
     Command("report", "llm_toll_autopatch.cli.report", "show what was spent, and by whom"),
     Command("prices", "llm_toll_autopatch.cli.prices", "show what a model is charged, and from where that is known"),
     Command("reprice", "llm_toll_autopatch.cli.reprice", "compute the costs of past calls again"),
+    Command("config", "llm_toll_autopatch.cli.config", "show every setting, and where it comes from"),
 )
 
 
