@@ -10,6 +10,7 @@ TYPE_CHECKING = False  # what type checkers take for `typing.TYPE_CHECKING`, wit
 if TYPE_CHECKING:
     from llm_toll_autopatch.estimate import TokenEstimateWarning
     from llm_toll_autopatch.health import Status
+    from llm_toll_autopatch.ledger.postgres import PostgresLedger
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
     from llm_toll_autopatch.patching import flush, patch_all, patched, status, unpatch_all
     from llm_toll_autopatch.pricing.prices import UnknownPriceWarning
@@ -31,6 +32,7 @@ _HOMES = {
     "JSONLinesSink": "sinks.jsonl",
     "LoggingSink": "sinks.log",
     "MemorySink": "sinks.memory",
+    "PostgresLedger": "ledger.postgres",
     "SQLiteLedger": "ledger.sqlite",
     "Sink": "sinks",
     "Spend": "spend",
@@ -53,6 +55,7 @@ __all__ = [
     "JSONLinesSink",
     "LoggingSink",
     "MemorySink",
+    "PostgresLedger",
     "SQLiteLedger",
     "Sink",
     "Spend",

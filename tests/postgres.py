@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-import psycopg
 import pytest
 
 WITHOUT = "LLM_TOLL_AUTOPATCH_TESTS_WITHOUT_POSTGRES"
@@ -60,6 +59,8 @@ class Server:
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
+        import psycopg
+
         log = (self.directory / "log").open("ab")
         with log:
             self._process = subprocess.Popen(
@@ -116,6 +117,8 @@ class Server:
 
     def execute(self, statement: str, url: str | None = None) -> list[tuple[object, ...]]:
         """Have the superuser run `statement`, by a connection that has nothing to do with what is tested."""
+        import psycopg
+
         with psycopg.connect(url or self.url("postgres"), autocommit=True) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import sqlite3
 import threading
 import time
@@ -25,7 +24,7 @@ from llm_toll_autopatch.ledger.schema import (
 )
 from llm_toll_autopatch.ledger.sqlite_reading import SQLiteReader, version_of
 from llm_toll_autopatch.sinks import SinkUnavailableError
-from llm_toll_autopatch.sinks.forking import watch_forks
+from llm_toll_autopatch.sinks.forking import keep_for_ever, watch_forks
 
 if TYPE_CHECKING:
     import os
@@ -51,9 +50,6 @@ _REFUSALS = (
     TypeError,
     ValueError,
 )
-
-# SQLite forbids even closing a connection that came over a fork; these are kept, never used and never freed.
-_inherited: list[sqlite3.Connection] = []
 
 
 class SQLiteLedger(SQLiteReader):
@@ -297,9 +293,7 @@ class SQLiteLedger(SQLiteReader):
         if self._closer is not None:
             self._closer.detach()
         if self._connection is not None:
-            if not _inherited:
-                atexit.register(_keep_inherited)
-            _inherited.append(self._connection)
+            keep_for_ever(self._connection)  # SQLite forbids even closing a connection that came over a fork
         self._connection = self._file = self._closer = None
 
 
@@ -334,12 +328,3 @@ def _close(connection: sqlite3.Connection, lock: threading.RLock, timeout_s: flo
             connection.close()
         finally:
             lock.release()
-
-
-def _keep_inherited() -> None:
-    """Give each inherited connection a reference that the end of the interpreter does not take away."""
-    with suppress(ImportError):
-        import ctypes
-
-        for connection in _inherited:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

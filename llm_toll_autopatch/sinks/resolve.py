@@ -123,5 +123,18 @@ def _sqlite(rest: str) -> Sink:
     return SQLiteLedger(path_from_url("sqlite:" + rest))
 
 
-_SINKS: dict[str, Callable[[str], Sink]] = {"memory": _memory, "log": _log, "jsonl:": _jsonl, "sqlite:": _sqlite}
+def _postgres(rest: str) -> Sink:
+    from llm_toll_autopatch.ledger.postgres import PostgresLedger
+
+    return PostgresLedger("postgresql:" + rest)
+
+
+_SINKS: dict[str, Callable[[str], Sink]] = {
+    "memory": _memory,
+    "log": _log,
+    "jsonl:": _jsonl,
+    "sqlite:": _sqlite,
+    "postgresql:": _postgres,
+    "postgres:": _postgres,
+}
 """By name, or by scheme with its colon."""
