@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ SCHEMES = ("postgresql:", "postgres:")
 _ACCEPTED = "postgresql://user:password@host:5432/database"
 _ESCAPES = "in a name or password, write @ as %40, : as %3A, / as %2F and % as %25"
 _SECRET = ("password", "secret", "sslkey")  # libpq's parameters for credentials have one of these in their names
+_EXTRA = "llm-toll-autopatch[postgres]"
 _HIDDEN = "…"
 _SHORTEST_SECRET = 3  # a shorter one would be found in half of all words
 
@@ -72,16 +73,17 @@ def _parsed(url: str) -> dict[str, str]:
     server, _, path = rest.partition("/")
     if server.count("@") > 1 or "@" in path.partition("?")[0]:  # libpq would take a part of the password for a host
         raise ValueError(f"an @ too many for {_ACCEPTED}: {_ESCAPES}")
-    if find_spec("psycopg") is None:
-        raise ImportError("a PostgreSQL ledger needs psycopg: pip install 'llm-toll-autopatch[postgres]'")
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-
     try:
+        import psycopg
+        from psycopg.conninfo import conninfo_to_dict
+    except ImportError as error:  # there is none, or it finds no libpq
+        raise ImportError(f"a PostgreSQL ledger needs psycopg: pip install '{_EXTRA}' ({error})") from error
+
+    parameters = None
+    with suppress(psycopg.Error):
         parameters = {name: str(value) for name, value in conninfo_to_dict(url).items()}
-    except psycopg.Error:
-        # Its message quotes what it does not understand, which may be a part of the password.
-        raise ValueError(f"libpq cannot read the URL; it is {_ACCEPTED}, and {_ESCAPES}") from None
+    if parameters is None:  # libpq's message quotes what it does not understand, which may be a part of the password
+        raise ValueError(f"libpq cannot read the URL; it is {_ACCEPTED}, and {_ESCAPES}")
     ports = parameters.get("port", "").split(",")
     if any(port and not port.isdigit() for port in ports):
         raise ValueError(f"the port is not a number in {_ACCEPTED}; {_ESCAPES}")

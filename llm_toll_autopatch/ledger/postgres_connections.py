@@ -45,7 +45,7 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
             while True:
                 poll.register(self.pgconn.socket, _POLL[wanted])
                 left = self.deadline - time.monotonic()
-                events = poll.poll(max(0, int(left * 1000)) if left < _LONG_S else None)
+                events = poll.poll(max(0, int(left * 1000) + 1) if left < _LONG_S else None)
                 if not events:
                     raise psycopg.OperationalError("no answer from the server in time")
                 _, mask = events[0]

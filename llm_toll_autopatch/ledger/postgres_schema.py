@@ -93,6 +93,11 @@ _GIVEN = {
     "started_at": """to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')""",
 }
 
+_HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s)"
+_HAS_VERSION = (
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = 'schema_version')"
+)
+
 INSERT = (
     f"INSERT INTO {SCHEMA}.calls ({', '.join(COLUMNS)})"  # noqa: S608 - our own names
     f" VALUES ({', '.join(_TAKEN.get(column, '%s') for column in COLUMNS)}) ON CONFLICT (id) DO NOTHING"
@@ -142,8 +147,9 @@ def version_of(connection: BoundedConnection, location: object) -> int:
     Raises:
         LedgerError: It is newer than this code.
     """
-    # In two steps: a statement that names a table cannot be run without it.
-    if connection.run("SELECT to_regclass(%s) IS NULL", [f"{SCHEMA}.schema_version"]).fetchone() == (True,):
+    # In two steps: a statement that names a table cannot be run without it. Not to_regclass, which may still have in its
+    # cache that there is none when another process has just made it.
+    if connection.run(_HAS_VERSION, [SCHEMA]).fetchone() == (False,):
         return 0
     row = connection.run(f"SELECT version FROM {SCHEMA}.schema_version").fetchone()  # noqa: S608 - our own name
     version = int(row[0]) if row else 0
@@ -180,7 +186,7 @@ def _make(connection: BoundedConnection, version: int, location: object) -> None
     if encoding != ("UTF8",):
         raise LedgerError(f"the ledger at {location} needs a database with the encoding UTF8, not {encoding}")
     # Not IF NOT EXISTS: that wants the right to make one even where there is one.
-    if connection.run("SELECT to_regnamespace(%s) IS NULL", [SCHEMA]).fetchone() == (True,):
+    if connection.run(_HAS_SCHEMA, [SCHEMA]).fetchone() == (False,):
         connection.run(f"CREATE SCHEMA {SCHEMA}")
     if version == 0:
         connection.run(f"CREATE TABLE {SCHEMA}.schema_version (version INTEGER NOT NULL)")

@@ -93,7 +93,7 @@ def _from_name(name: str, source: str) -> Sink:
 def _without_secrets(name: str) -> str:
     """Return as much of `name` as can be shown: of a URL or anything with a user in it, only the scheme."""
     scheme, colon, _ = name.partition(":")
-    if not name.startswith(("sqlite:", "jsonl:")) and ("://" in name or "@" in name):
+    if name.startswith("postgres") or (not name.startswith(("sqlite:", "jsonl:")) and ("://" in name or "@" in name)):
         return (scheme if colon else "") + ":…"
     return name if len(name) <= _LONGEST_ECHO else name[:_LONGEST_ECHO] + "…"
 
