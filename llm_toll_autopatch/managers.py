@@ -25,14 +25,14 @@ class _ManagerProxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
 
     Args:
         manager: What the SDK's `stream()` returned.
-        begin: Begins the call; returns None when it cannot be metered, or when its request passes through a patched
-            method by itself.
+        begin: Begins the call, of an async manager when it is awaited; returns None when it cannot be metered, or when
+            its request passes through a patched method by itself. Raises when a limit refuses it.
         close_on_break: Whether a `break` closes the stream.
     """
 
     _self_stream_proxy: ClassVar[type[StreamProxy | AsyncStreamProxy]]
 
-    def __init__(self, manager: Any, begin: Callable[[], Call | None], *, close_on_break: bool) -> None:
+    def __init__(self, manager: Any, begin: Callable[[], Any], *, close_on_break: bool) -> None:
         super().__init__(manager)
         self._self_begin = begin
         self._self_close_on_break = close_on_break
@@ -99,7 +99,7 @@ class AsyncManagerProxy(_ManagerProxy):
     _self_stream_proxy = AsyncStreamProxy
 
     async def __aenter__(self) -> Any:
-        call = self._self_call = self._self_begin()
+        call = self._self_call = await self._self_begin()
         try:
             stream = await self.__wrapped__.__aenter__()
         except BaseException as error:

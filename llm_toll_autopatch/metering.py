@@ -14,8 +14,10 @@ from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.records import CallRecord, Outcome, Usage, UsageSource, new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from llm_toll_autopatch.budgets.gate import Admission
+    from llm_toll_autopatch.readers.ceiling import Ceiling
     from llm_toll_autopatch.readers.reader import Reader
     from llm_toll_autopatch.reporting import Delivery
     from llm_toll_autopatch.settings import Settings
@@ -46,7 +48,7 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_began", "_feed", "_reader", "_token", "chunks", "duration_s", "endpoint", "error_type",
+        "__weakref__", "_began", "_feed", "_reader", "_token", "admission", "chunks", "duration_s", "endpoint", "error_type",
         "first_chunk_s", "id", "method", "outcome", "provider", "settings", "started_at", "stream", "waiting",
     )  # fmt: skip
 
@@ -65,6 +67,7 @@ class Call:
         self.error_type: str | None = None
         self.duration_s = 0.0
         self.waiting: Sequence[Delivery] = ()
+        self.admission: Admission | None = None
         # Ending takes this token; `list.pop` is atomic. A lock is not an option: finalizers end calls too, at any
         # moment, also inside whatever the lock would protect.
         self._token = [None]
@@ -81,6 +84,19 @@ class Call:
     def asks_for_usage(self) -> bool:
         """Whether usage was asked for in the user's place."""
         return self._reader.asks_for_usage
+
+    @property
+    def model(self) -> str:
+        """The model as asked for."""
+        return self._reader.model
+
+    def ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        """Return the most that the request can use, or why that cannot be said."""
+        return self._reader.ceiling(request)
+
+    def price(self, usage: Usage, service_tier: str | None) -> int | None:
+        """Return what `usage` of the model asked for costs at a tier, in nano-USD; None when that is unknown."""
+        return self._nano(usage, self._reader.model, None, service_tier)
 
     def feed(self, chunk: Any) -> bool:
         """Take one chunk of the stream; return True when the user must not see it. Never raises."""
@@ -215,18 +231,19 @@ class Call:
             # A request that failed is not billed; whether one that was interrupted in flight is, nobody can tell.
             return Decimal(0) if self.outcome == "error" else None
         reader = self._reader
-        parts = [self._nano(usage, reader.model, reader.response_model)]
-        parts += [self._nano(more, model, model) for model, more in elsewhere]
+        tier = reader.service_tier
+        parts = [self._nano(usage, reader.model, reader.response_model, tier)]
+        parts += [self._nano(more, model, model, tier) for model, more in elsewhere]
         return None if None in parts else _EXACT.divide(sum(part for part in parts if part is not None), _NANO)
 
-    def _nano(self, usage: Usage, model: str, response_model: str | None) -> int | None:
+    def _nano(self, usage: Usage, model: str, response_model: str | None, service_tier: str | None) -> int | None:
         return self.settings.prices.cost(
             usage,
             provider=self.provider,
             model=model,
             response_model=response_model,
             endpoint=self.endpoint,
-            service_tier=self._reader.service_tier,
+            service_tier=service_tier,
             at=self.started_at,
         )
 

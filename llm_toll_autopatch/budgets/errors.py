@@ -93,7 +93,9 @@ class LocalRateLimitError(Exception):
 
     def __str__(self) -> str:
         what = {"rpm": "calls", "tpm": "tokens"}.get(self.limit_type, self.limit_type)
-        when: Any = "this call alone asks for more" if self.retry_after is None else f"retry in {self.retry_after:.3f} s"
+        when: Any = (
+            "this call alone asks for more" if self.retry_after is None else f"retry in {self.retry_after:.3f} s"
+        )
         return f"the limit of {self.limit_value:,} {what} in 60 seconds is reached; {when}"
 
 

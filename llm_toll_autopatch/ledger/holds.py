@@ -160,7 +160,7 @@ def _check(connection: sqlite3.Connection, reservation: Reservation) -> tuple[Re
     budgets = []
     for claim in reservation.claims:
         budget, refusal = _ask(connection, claim, reservation.at)
-        if refusal is not None:
+        if refusal is not None and not reservation.is_due:
             return refusal, []
         budgets.append(budget)
     return None, budgets

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,8 +34,6 @@ from llm_toll_autopatch.sinks.forking import watch_forks
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
-    from datetime import datetime
-
     from llm_toll_autopatch.budgets.keeper import Refusal, Reservation, Standing
     from llm_toll_autopatch.budgets.limits import Limit
     from llm_toll_autopatch.records import CallRecord
@@ -181,6 +180,14 @@ class SQLiteLedger:
         """Let go of what is held for a call that was not sent."""
         with self.transaction() as connection:
             holds.release(connection, call_id)
+
+    def sweep(self) -> int:
+        """Charge or release what processes that have died were holding; return how many calls that were.
+
+        Refused reservations do so by themselves.
+        """
+        with self.transaction() as connection:
+            return holds.sweep(connection, datetime.now(UTC))
 
     def standings(self, limits: Sequence[Limit], at: datetime) -> list[Standing]:
         """Return how limits stand."""

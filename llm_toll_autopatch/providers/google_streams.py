@@ -290,27 +290,18 @@ def hold(is_stream: Callable[[Any], bool], *, is_async: bool) -> Wrapper:
     return wrapper
 
 
-def _begin(
-    target: Target, caller: Callable[[Any], Caller], instance: Any, kwargs: Mapping[str, Any]
-) -> tuple[Session | None, Call | None]:
-    """Begin the call of one request of a stream, under the configuration of the stream that the user holds."""
-    active = configured()
-    call = None if active is None else calls.begin(target, caller, instance, kwargs, active)[0]
-    if call is not None:
-        call.stream = True
-    return _session.get(), call
-
-
 def streamed(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap the private method that sends one request and returns its chunks as a generator."""
 
     def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Any]:
         # The request is sent with the first `next`, as by the SDK's own generator: one that is never asked is free.
-        session, call = _begin(target, caller, instance, kwargs)
+        active, session = configured(), _session.get()
+        call = None if active is None else calls.begin(target, caller, instance, kwargs, active)[0]
         chunks = wrapped(*args, **kwargs)
         if call is None:
             yield from chunks
             return
+        call.stream = True
         if session is not None:
             session.sent(call)
         yield from counted(chunks, call)
@@ -340,9 +331,11 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap the private method that sends one request and returns, when awaited, its chunks as an async generator."""
 
     async def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        session, call = _begin(target, caller, instance, kwargs)
+        active, session = configured(), _session.get()
+        call = None if active is None else (await calls.begin_async(target, caller, instance, kwargs, active))[0]
         if call is None:
             return await wrapped(*args, **kwargs)
+        call.stream = True
         connections: list[Any] = []
         try:
             chunks = await Under(_connections, connections, wrapped(*args, **kwargs))
