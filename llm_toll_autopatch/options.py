@@ -177,7 +177,7 @@ def _checked_providers(providers: object) -> tuple[str, ...]:
 
 def _one_of(name: str, value: object, *known: str) -> str | None:
     if value is None or value in known:
-        return value  # type: ignore[return-value]
+        return value
     raise ValueError(f"{name}= takes {' or '.join(map(repr, known))}, not {value!r}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -74,7 +73,9 @@ def test_all_or_nothing(keeper: Keeper) -> None:
     assert standing(keeper, USD) == (0, 0)
 
 
-@pytest.mark.parametrize(("amounts", "admitted"), [([500, 500], 2), ([500, 501], 1), ([1_000, 0], 1), ([0, 0, 0], 3)], ids=str)
+@pytest.mark.parametrize(
+    ("amounts", "admitted"), [([500, 500], 2), ([500, 501], 1), ([1_000, 0], 1), ([0, 0, 0], 3)], ids=str
+)
 def test_there_is_room_up_to_the_limit(keeper: Keeper, amounts: list[int], admitted: int) -> None:
     """What is spent and held is never more than the limit, and asking for nothing asks whether any is left."""
     assert sum(keeper.reserve(reservation((USD, amount), at=NOON)) is None for amount in amounts) == admitted
@@ -330,8 +331,8 @@ class Books(RuleBasedStateMachine):
         )
 
     def sweep(self) -> None:
-        for call_id, (asked, is_dead) in list(self.open.items()):
-            if is_dead or asked.expires_at < self.at:
+        for call_id, (asked, died) in list(self.open.items()):
+            if died or asked.expires_at < self.at:
                 del self.open[call_id]
                 if asked.on_orphan == "charge":
                     self.charged[call_id] = asked

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.ledger.money import format_usd
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 __all__ = [
     "BudgetExceededError",

@@ -17,6 +17,7 @@ from llm_toll_autopatch.budgets.errors import (
 from llm_toll_autopatch.budgets.keeper import Claim, Reservation
 from llm_toll_autopatch.budgets.limits import window_of
 from llm_toll_autopatch.budgets.memory import MemoryKeeper
+from llm_toll_autopatch.budgets.stopping import Allowance
 from llm_toll_autopatch.budgets.worst_case import WorstCase
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.ledger.money import format_usd, from_nano_usd
@@ -103,25 +104,27 @@ def admit(call: Call, request: Mapping[str, Any]) -> None:
         LocalRateLimitError: Nor has a limit on 60 seconds.
     """
     admission = Admission(call.id)
+    asked = _reservations(call, request)
     try:
-        for keeper, reservation in _reservations(call, request):
+        for keeper, reservation in asked:
             _take(call, admission, keeper, reservation, keeper.reserve)
     except BaseException:
         reporting.released(admission)
         raise
-    call.admission = admission
+    _admitted(call, admission, asked)
 
 
 async def admit_async(call: Call, request: Mapping[str, Any]) -> None:
     """Do as `admit` does, without holding up the event loop while a keeper is waited for."""
     admission = Admission(call.id)
+    asked = _reservations(call, request)
     try:
-        for keeper, reservation in _reservations(call, request):
+        for keeper, reservation in asked:
             await _take_async(call, admission, keeper, reservation)
     except BaseException:
         reporting.released(admission)
         raise
-    call.admission = admission
+    _admitted(call, admission, asked)
 
 
 def admit_due(call: Call) -> None:
@@ -193,6 +196,18 @@ def _taken(admission: Admission, keeper: Keeper, reservation: Reservation, refus
     if refusal is not None:
         raise _refused(refusal, reservation)
     admission.limits.append((keeper, [claim.limit for claim in reservation.claims]))
+
+
+def _admitted(call: Call, admission: Admission, asked: Sequence[tuple[Keeper, Reservation]]) -> None:
+    call.admission = admission
+    if call.settings.stop_streams:
+        budgets = [
+            (keeper, claim.limit, claim.amount)
+            for keeper, reservation in asked
+            for claim in reservation.claims
+            if claim.limit.unit == "usd"
+        ]
+        call.allowance = Allowance(budgets) if budgets else None
 
 
 def _unavailable(call: Call, reservation: Reservation, error: Exception) -> None:

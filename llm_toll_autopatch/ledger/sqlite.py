@@ -34,6 +34,7 @@ from llm_toll_autopatch.sinks.forking import watch_forks
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
+
     from llm_toll_autopatch.budgets.keeper import Refusal, Reservation, Standing
     from llm_toll_autopatch.budgets.limits import Limit
     from llm_toll_autopatch.records import CallRecord

@@ -119,6 +119,7 @@ class _Lines:
     def __init__(self, fetch: _Fetch) -> None:
         self._fetch = fetch
         self._open = True
+        self.allowance = None
 
     def feed(self, line: Any) -> bool:
         try:

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 
 from llm_toll_autopatch import settings
+from llm_toll_autopatch.budgets.stopping import watched, watched_async
 from llm_toll_autopatch.metering import Call, outcome_of
 from llm_toll_autopatch.meters import Lifecycle
 from llm_toll_autopatch.providers import calls
@@ -315,7 +316,7 @@ def streamed(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
 def counted(chunks: Iterator[Any], call: Call) -> Iterator[Any]:
     """Pass on the chunks of one request, and end its call when they end or are given up."""
     try:
-        for chunk in chunks:
+        for chunk in watched(chunks, call):
             call.feed(chunk)
             yield chunk
     except GeneratorExit:
@@ -362,7 +363,7 @@ async def counted_async(
 ) -> AsyncIterator[Any]:
     """Pass on the chunks of one request, end its call when they end or are given up, and release its connections."""
     try:
-        async for chunk in chunks:
+        async for chunk in watched_async(chunks, call):
             call.feed(chunk)
             yield chunk
     except BaseException as error:
