@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import wrapt
@@ -65,6 +66,13 @@ class _ManagerProxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
             self._self_call.end(outcome, error)
 
 
+def _never_await(manager: Any) -> None:
+    """Close the coroutine in which an async manager keeps its request, which is refused: it would warn of itself."""
+    for value in vars(manager).values():
+        if inspect.iscoroutine(value):
+            value.close()
+
+
 def _inner(helper: Any) -> str | None:
     """Return the name of the stream that a helper iterates; in the handlers of Assistants it is a private one."""
     return next((name for name in vars(helper) if name == "_raw_stream" or name.endswith("EventHandler__stream")), None)
@@ -99,7 +107,11 @@ class AsyncManagerProxy(_ManagerProxy):
     _self_stream_proxy = AsyncStreamProxy
 
     async def __aenter__(self) -> Any:
-        call = self._self_call = await self._self_begin()
+        try:
+            call = self._self_call = await self._self_begin()
+        except BaseException:
+            _never_await(self.__wrapped__)
+            raise
         try:
             stream = await self.__wrapped__.__aenter__()
         except BaseException as error:

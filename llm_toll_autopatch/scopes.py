@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -127,7 +127,7 @@ class _Scope:
     """What scopes change of the configuration in force: the innermost one, with those around it already in it."""
 
     project: str | None = None
-    tags: Mapping[str, str] = _NO_TAGS
+    tags: Mapping[str, str] = field(default_factory=lambda: _NO_TAGS)
     sink: Sink | None = None
     enabled: bool = True
     strict_budget: bool | None = None

@@ -48,8 +48,11 @@ class BudgetExceededError(Exception):
 
     def __str__(self) -> str:
         whose = "the budget of this block" if self.project is None else f"the budget of project {self.project!r}"
-        amounts = [None if usd is None else format_usd(usd) for usd in (self.current_cost, self.max_budget)]
-        used = f" is used up: {amounts[0]} of {amounts[1]}" if None not in amounts else ""
+        if self.current_cost is None or self.max_budget is None:
+            used = ""
+        else:
+            state = "is used up" if self.current_cost >= self.max_budget else "has too little left"
+            used = f" {state}: {format_usd(self.current_cost)} of {format_usd(self.max_budget)}"
         return f"{whose}{used}{'' if self.reason is None else f'; {self.reason}'}"
 
 
