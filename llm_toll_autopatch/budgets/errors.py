@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.ledger.money import format_usd
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 __all__ = [
     "BudgetExceededError",
@@ -46,8 +48,11 @@ class BudgetExceededError(Exception):
 
     def __str__(self) -> str:
         whose = "the budget of this block" if self.project is None else f"the budget of project {self.project!r}"
-        amounts = [None if usd is None else format_usd(usd) for usd in (self.current_cost, self.max_budget)]
-        used = f" is used up: {amounts[0]} of {amounts[1]}" if None not in amounts else ""
+        if self.current_cost is None or self.max_budget is None:
+            used = ""
+        else:
+            state = "is used up" if self.current_cost >= self.max_budget else "has too little left"
+            used = f" {state}: {format_usd(self.current_cost)} of {format_usd(self.max_budget)}"
         return f"{whose}{used}{'' if self.reason is None else f'; {self.reason}'}"
 
 
@@ -93,7 +98,9 @@ class LocalRateLimitError(Exception):
 
     def __str__(self) -> str:
         what = {"rpm": "calls", "tpm": "tokens"}.get(self.limit_type, self.limit_type)
-        when: Any = "this call alone asks for more" if self.retry_after is None else f"retry in {self.retry_after:.3f} s"
+        when: Any = (
+            "this call alone asks for more" if self.retry_after is None else f"retry in {self.retry_after:.3f} s"
+        )
         return f"the limit of {self.limit_value:,} {what} in 60 seconds is reached; {when}"
 
 

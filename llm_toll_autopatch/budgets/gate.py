@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NoReturn
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch import user_warnings
+from llm_toll_autopatch import reporting, user_warnings
+from llm_toll_autopatch.budgets import elsewhere
 from llm_toll_autopatch.budgets.errors import (
     BudgetExceededError,
     BudgetOverrunWarning,
     BudgetUnavailableError,
     LocalRateLimitError,
-    UnboundedCostError,
 )
 from llm_toll_autopatch.budgets.keeper import Claim, Reservation
-from llm_toll_autopatch.budgets.limits import AMOUNT_MAX, window_of
+from llm_toll_autopatch.budgets.limits import window_of
+from llm_toll_autopatch.budgets.memory import MemoryKeeper
+from llm_toll_autopatch.budgets.stopping import Allowance
+from llm_toll_autopatch.budgets.worst_case import WorstCase
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.ledger.money import format_usd, from_nano_usd
+from llm_toll_autopatch.sinks import SinkUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from llm_toll_autopatch.budgets.keeper import Keeper, Refusal, Standing
     from llm_toll_autopatch.budgets.limits import Limit
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.records import CallRecord
     from llm_toll_autopatch.sinks import Sink
 
-__all__ = ["Admission", "Settler", "admit", "admit_async"]
+    Reserve = Callable[[Reservation], Refusal | None]
+
+__all__ = ["Admission", "admit", "admit_async", "admit_due"]
 
 _EXPIRY = timedelta(hours=1)
 """After which a reservation is an orphan's where the process cannot be looked at. A record that comes later puts it
@@ -41,18 +45,20 @@ class Admission:
     """What a call was admitted with: it is settled, or released, where it was reserved.
 
     Attributes:
-        limits: The limits, by their keepers.
+        call_id: The call's id.
+        limits: Its limits, by their keepers.
     """
 
-    __slots__ = ("_call_id", "limits")
+    __slots__ = ("call_id", "limits")
 
     def __init__(self, call_id: str) -> None:
-        self._call_id = call_id
+        self.call_id = call_id
         self.limits: list[tuple[Keeper, Sequence[Limit]]] = []
 
     def settlers(self, leaves: Sequence[Sink]) -> list[Settler]:
         """Return what else, beside `leaves`, has to be given the record: keepers that do not get it as a sink."""
-        return [Settler(keeper) for keeper, _ in self.limits if not any(keeper is leaf for leaf in leaves)]
+        known = {id(leaf) for leaf in leaves}
+        return [Settler(keeper) for keeper, _ in self.limits if id(keeper) not in known]
 
     def releasers(self) -> list[Releaser]:
         """Return what has to be given the id of a call that was not sent."""
@@ -98,40 +104,67 @@ def admit(call: Call, request: Mapping[str, Any]) -> None:
         LocalRateLimitError: Nor has a limit on 60 seconds.
     """
     admission = Admission(call.id)
+    asked = _reservations(call, request)
     try:
-        for keeper, reservation in _reservations(call, request):
+        for keeper, reservation in asked:
             _take(call, admission, keeper, reservation, keeper.reserve)
     except BaseException:
-        _give_back(admission)
+        reporting.released(admission)
         raise
-    call.admission = admission
+    _admitted(call, admission, asked)
 
 
 async def admit_async(call: Call, request: Mapping[str, Any]) -> None:
     """Do as `admit` does, without holding up the event loop while a keeper is waited for."""
     admission = Admission(call.id)
+    asked = _reservations(call, request)
     try:
-        for keeper, reservation in _reservations(call, request):
+        for keeper, reservation in asked:
             await _take_async(call, admission, keeper, reservation)
     except BaseException:
-        _give_back(admission)
+        reporting.released(admission)
         raise
+    _admitted(call, admission, asked)
+
+
+def admit_due(call: Call) -> None:
+    """Have `call`, whose work is under way already, charged to the limits of its settings. Never raises.
+
+    Its admission takes no longer than the keepers need; one that is busy learns of the call from its record alone.
+    """
+    admission = Admission(call.id)
+    for keeper, claims in _by_keeper(call, _at_least):
+        reservation = _reservation(call, claims, is_due=True)
+        try:
+            getattr(keeper, "reserve_now", keeper.reserve)(reservation)
+        except Exception as error:
+            failures.note("charging a call to its limits", error)
+            continue
+        admission.limits.append((keeper, [claim.limit for claim in claims]))
     call.admission = admission
 
 
 def _reservations(call: Call, request: Mapping[str, Any]) -> list[tuple[Keeper, Reservation]]:
-    """Return what to ask of which keeper, the ledger last: it is the one whose answer other processes wait for."""
-    settings = call.settings
-    by_keeper: dict[int, tuple[Keeper, list[Claim]]] = {}
-    worst = WorstCase(call, request) if settings.strict_budget else None
-    for limit, keeper in settings.limits:
-        amount = 1 if limit.unit == "calls" else 0 if worst is None else worst.amount(limit)
-        by_keeper.setdefault(id(keeper), (keeper, []))[1].append(Claim(limit, amount))
+    """Return what to ask of which keeper."""
+    amount = WorstCase(call, request).amount if call.settings.strict_budget else _at_least
+    return [(keeper, _reservation(call, claims)) for keeper, claims in _by_keeper(call, amount)]
+
+
+def _at_least(limit: Limit) -> int:
+    return 1 if limit.unit == "calls" else 0
+
+
+def _by_keeper(call: Call, amount: Callable[[Limit], int]) -> list[tuple[Keeper, list[Claim]]]:
+    """Return the claims on each keeper; those of the process's own memory first, for they are quickly given back."""
+    found: dict[int, tuple[Keeper, list[Claim]]] = {}
+    for limit, keeper in call.settings.limits:
+        found.setdefault(id(keeper), (keeper, []))[1].append(Claim(limit, amount(limit)))
+    return sorted(found.values(), key=lambda each: not isinstance(each[0], MemoryKeeper))
+
+
+def _reservation(call: Call, claims: Sequence[Claim], *, is_due: bool = False) -> Reservation:
     at = call.started_at
-    return [
-        (keeper, Reservation(call.id, tuple(claims), at, at + _EXPIRY, settings.on_orphan))
-        for keeper, claims in reversed(by_keeper.values())
-    ]
+    return Reservation(call.id, tuple(claims), at, at + _EXPIRY, call.settings.on_orphan, is_due)
 
 
 def _take(call: Call, admission: Admission, keeper: Keeper, reservation: Reservation, reserve: Reserve) -> None:
@@ -149,7 +182,7 @@ async def _take_async(call: Call, admission: Admission, keeper: Keeper, reservat
         refusal = getattr(keeper, "reserve_now", keeper.reserve)(reservation)
     except SinkUnavailableError:
         try:
-            refusal = await elsewhere.call(keeper.reserve, reservation, undo=lambda: keeper.release(call.id))
+            refusal = await elsewhere.ask(lambda: keeper.reserve(reservation), lambda: keeper.release(call.id))
         except Exception as error:
             _unavailable(call, reservation, error)
             return
@@ -161,5 +194,61 @@ async def _take_async(call: Call, admission: Admission, keeper: Keeper, reservat
 
 def _taken(admission: Admission, keeper: Keeper, reservation: Reservation, refusal: Refusal | None) -> None:
     if refusal is not None:
-        _refuse(refusal, reservation)
+        raise _refused(refusal, reservation)
     admission.limits.append((keeper, [claim.limit for claim in reservation.claims]))
+
+
+def _admitted(call: Call, admission: Admission, asked: Sequence[tuple[Keeper, Reservation]]) -> None:
+    call.admission = admission
+    if call.settings.stop_streams:
+        budgets = [
+            (keeper, claim.limit, claim.amount)
+            for keeper, reservation in asked
+            for claim in reservation.claims
+            if claim.limit.unit == "usd"
+        ]
+        call.allowance = Allowance(budgets) if budgets else None
+
+
+def _unavailable(call: Call, reservation: Reservation, error: Exception) -> None:
+    """Raise for a keeper that cannot be asked, or let the call pass, as `on_ledger_error` has it."""
+    settings = call.settings
+    failures.note("asking what is left of the limits", error)
+    if settings.on_ledger_error == "refuse" or (settings.on_ledger_error is None and settings.strict_budget):
+        limit = reservation.claims[0].limit
+        reason = f"{type(error).__name__}: {error}. Nothing was sent; on_ledger_error='allow' would have sent it"
+        raise BudgetUnavailableError(limit.project, None, limit.max_budget, reason) from error
+
+
+def _refused(refusal: Refusal, reservation: Reservation) -> Exception:
+    """Return what to raise for a refusal."""
+    standing = refusal.standing
+    limit = standing.limit
+    if limit.period == "minute":
+        return LocalRateLimitError("rpm" if limit.unit == "calls" else "tpm", limit.amount, refusal.retry_after_s)
+    wanted = next(claim.amount for claim in reservation.claims if claim.limit == limit)
+    used = standing.spent + standing.held
+    reasons = []
+    if used < limit.amount:
+        reasons.append(f"this call may cost up to {_usd(wanted)}")
+    if standing.held:
+        reasons.append(f"{_usd(standing.held)} of it is held for calls that are under way")
+    if limit.period != "total":
+        _, end = window_of(limit.period, reservation.at)
+        reasons.append(f"it starts anew at {end:%Y-%m-%d %H:%M} UTC")
+    reasons.append("nothing was sent")
+    return BudgetExceededError(limit.project, from_nano_usd(used), limit.max_budget, "; ".join(reasons))
+
+
+def _usd(nano: int) -> str:
+    return format_usd(from_nano_usd(nano))
+
+
+def _warn(standing: Standing, record: CallRecord) -> None:
+    limit = standing.limit
+    whose = "of this block" if limit.project is None else f"of project {limit.project!r}"
+    user_warnings.warn(
+        f"the budget {whose} is overrun: {_usd(standing.spent)} of {_usd(limit.amount)} is spent, now that"
+        f" {record.method} ({record.model}) has ended; the next call is refused",
+        BudgetOverrunWarning,
+    )

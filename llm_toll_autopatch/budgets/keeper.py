@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from llm_toll_autopatch.budgets.limits import Limit
     from llm_toll_autopatch.records import CallRecord
 
-__all__ = ["Claim", "Keeper", "OnOrphan", "Refusal", "Reservation", "Standing", "counted"]
+__all__ = ["Claim", "Keeper", "Kept", "OnOrphan", "Refusal", "Reservation", "Standing", "counted", "strictest"]
 
 OnOrphan = Literal["charge", "release"]
 
@@ -36,6 +36,7 @@ class Reservation:
         expires_at: When to take it for an orphan although its process may live, on a machine that cannot be looked at.
         on_orphan: What to do when its process died: `charge` what was held, or `release` it. A record that comes all
             the same puts it right.
+        is_due: Whether there is nothing left to refuse: the work is under way, and only has to be charged.
     """
 
     call_id: str
@@ -43,6 +44,7 @@ class Reservation:
     at: datetime
     expires_at: datetime
     on_orphan: OnOrphan = "charge"
+    is_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,20 @@ class Keeper(Protocol):
     def standings(self, limits: Sequence[Limit], at: datetime) -> list[Standing]:
         """Return how limits stand."""
         ...
+
+
+Kept = tuple["Limit", Keeper]
+"""A limit, and who keeps it."""
+
+
+def strictest(kept: Iterable[Kept]) -> tuple[Kept, ...]:
+    """Return each limit once: of several on the same thing the smallest."""
+    found: dict[tuple[str, str, str, int], Kept] = {}
+    for limit, keeper in kept:
+        key = (limit.account, limit.unit, limit.period, id(keeper))
+        if key not in found or limit.amount < found[key][0].amount:
+            found[key] = (limit, keeper)
+    return tuple(found.values())
 
 
 def counted(limit: Limit, record: CallRecord, nano_usd: int | None, held: int) -> int:

@@ -10,15 +10,17 @@ from typing import Literal
 from llm_toll_autopatch.ledger.money import NANO_USD_MAX, from_nano_usd, to_nano_usd
 
 __all__ = [
+    "AMOUNT_MAX",
     "MINUTE_S",
     "RESETS",
+    "Asked",
     "Limit",
     "Period",
+    "Reset",
     "Unit",
     "checked_amount",
     "checked_count",
     "checked_reset",
-    "limits_of",
     "window_of",
 ]
 
@@ -63,36 +65,49 @@ class Limit:
         return from_nano_usd(self.amount) if self.unit == "usd" else None
 
 
-def limits_of(
-    account: str,
-    *,
-    max_budget: int | None = None,
-    reset: Reset | None = None,
-    rate_limit: int | None = None,
-    tpm_limit: int | None = None,
-    block: str | None = None,
-) -> tuple[Limit, ...]:
-    """Return the limits that these options, which have been checked, mean for `account`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What somebody asks to be limited, checked; each may be None.
 
-    Args:
-        account: The project.
+    Attributes:
         max_budget: Nano-USD.
         reset: The calendar window of `max_budget`; None is for ever.
         rate_limit: Calls in any 60 seconds.
         tpm_limit: Tokens in any 60 seconds.
-        block: Id of a block of code, whose own the limits are instead of the project's, except one with a `reset`.
     """
-    limits = []
-    own = block is not None
-    if max_budget is not None:
-        is_block = own and reset is None
-        limits.append(Limit(block if own and is_block else account, "usd", max_budget, reset or "total", is_block))  # type: ignore[arg-type]
-    limits.extend(
-        Limit(account if block is None else block, unit, amount, "minute", own)
-        for unit, amount in (("calls", rate_limit), ("tokens", tpm_limit))
-        if amount is not None
-    )
-    return tuple(limits)
+
+    max_budget: int | None = None
+    reset: Reset | None = None
+    rate_limit: int | None = None
+    tpm_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.reset is not None and self.max_budget is None:
+            raise ValueError("reset= says when max_budget= starts anew: give max_budget= too")
+
+    @classmethod
+    def checked(cls, max_budget: object, reset: object, rate_limit: object, tpm_limit: object) -> Asked:
+        """Return what is asked for.
+
+        Raises:
+            TypeError: One has the wrong type.
+            ValueError: One makes no sense, or there is a `reset` of no `max_budget`.
+        """
+        return cls(
+            max_budget=checked_amount("max_budget=", max_budget),
+            reset=checked_reset("reset=", reset),
+            rate_limit=checked_count("rate_limit=", rate_limit, "calls"),
+            tpm_limit=checked_count("tpm_limit=", tpm_limit, "tokens"),
+        )
+
+    def of(self, account: str, *, is_block: bool = False) -> list[Limit]:
+        """Return the limits of a project, or of a block of code with this id."""
+        wanted: tuple[tuple[Unit, Period, int | None], ...] = (
+            ("usd", self.reset or "total", self.max_budget),
+            ("calls", "minute", self.rate_limit),
+            ("tokens", "minute", self.tpm_limit),
+        )
+        return [Limit(account, unit, most, period, is_block) for unit, period, most in wanted if most is not None]
 
 
 def window_of(period: Period, at: datetime) -> tuple[datetime, datetime]:
@@ -112,13 +127,15 @@ def window_of(period: Period, at: datetime) -> tuple[datetime, datetime]:
     return _EVER
 
 
-def checked_amount(source: str, value: object) -> int:
-    """Return an amount of USD in nano-USD.
+def checked_amount(source: str, value: object) -> int | None:
+    """Return an amount of USD in nano-USD; None for None.
 
     Raises:
         TypeError: `value` is not a number.
         ValueError: It is negative, infinite, not a number, or more than a ledger can hold.
     """
+    if value is None:
+        return None
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         raise TypeError(f"{source} takes an amount of USD such as 5 or '0.50', not {value!r}")
     try:
@@ -133,13 +150,15 @@ def checked_amount(source: str, value: object) -> int:
         raise ValueError(f"{source} is {value!r}: {error}") from None
 
 
-def checked_count(source: str, value: object, what: str) -> int:
-    """Return a number of `what` in any 60 seconds.
+def checked_count(source: str, value: object, what: str) -> int | None:
+    """Return a number of `what` in any 60 seconds; None for None.
 
     Raises:
         TypeError: `value` is not an integer.
         ValueError: It is not positive.
     """
+    if value is None:
+        return None
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{source} takes a number of {what} in 60 seconds such as 60, not {value!r}")
     if value < 1:

@@ -75,7 +75,8 @@ class MemoryKeeper:
         with self._held():
             asked = [(claim, self._account(claim.limit, reservation.at)) for claim in reservation.claims]
             for claim, account in asked:
-                if (refusal := _refusal(claim, account, now)) is not None:
+                refusal = _refusal(claim, account, now)
+                if refusal is not None and not reservation.is_due:
                     return refusal
             for claim, account in asked:
                 if claim.limit.period == "minute":

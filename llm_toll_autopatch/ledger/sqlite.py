@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,7 +30,6 @@ from llm_toll_autopatch.sinks.forking import keep_for_ever, watch_forks
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Sequence
-    from datetime import datetime
 
     from llm_toll_autopatch.budgets.keeper import Refusal, Reservation, Standing
     from llm_toll_autopatch.budgets.limits import Limit
@@ -174,6 +174,14 @@ class SQLiteLedger(SQLiteReader):
         """Let go of what is held for a call that was not sent."""
         with self.transaction() as connection:
             holds.release(connection, call_id)
+
+    def sweep(self) -> int:
+        """Charge or release what processes that have died were holding; return how many calls that were.
+
+        Refused reservations do so by themselves.
+        """
+        with self.transaction() as connection:
+            return holds.sweep(connection, datetime.now(UTC))
 
     def standings(self, limits: Sequence[Limit], at: datetime) -> list[Standing]:
         """Return how limits stand."""
