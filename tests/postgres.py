@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import pwd
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -173,12 +175,18 @@ def _free_port() -> int:
         return port
 
 
+@cache
+def server() -> Server:
+    """Return the one server of the whole run."""
+    made = Server()
+    atexit.register(made.remove)
+    return made
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Server]:
-    """One server for the whole run."""
-    server = Server()
-    yield server
-    server.remove()
+def postgres() -> Server:
+    """The one server of the whole run."""
+    return server()
 
 
 @pytest.fixture
@@ -190,6 +198,6 @@ def database(postgres: Server) -> str:
 @pytest.fixture
 def own_server() -> Iterator[Server]:
     """A server for one test alone, which may crash it. What it has committed is on the disk."""
-    server = Server(durable=True)
-    yield server
-    server.remove()
+    made = Server(durable=True)
+    yield made
+    made.remove()

@@ -7,18 +7,22 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from llm_toll_autopatch.ledger import postgres_holds
 from llm_toll_autopatch.ledger.errors import LedgerError
 from llm_toll_autopatch.ledger.postgres_address import Address
 from llm_toll_autopatch.ledger.postgres_reading import PostgresReader
 from llm_toll_autopatch.ledger.postgres_schema import INSERT, fitted, migrate
-from llm_toll_autopatch.ledger.schema import row_of
+from llm_toll_autopatch.ledger.schema import row_of, settlement_of
 from llm_toll_autopatch.loops import in_event_loop
 from llm_toll_autopatch.sinks import SinkUnavailableError
 from llm_toll_autopatch.sinks.forking import keep_for_ever, watch_forks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
 
+    from llm_toll_autopatch.budgets.keeper import Refusal, Reservation, Standing
+    from llm_toll_autopatch.budgets.limits import Limit
     from llm_toll_autopatch.ledger.postgres_connections import BoundedConnection
     from llm_toll_autopatch.records import CallRecord
 
@@ -113,11 +117,14 @@ class PostgresLedger(PostgresReader):
         On a thread with a running event loop, and shortly after the server could not be reached, it raises
         `SinkUnavailableError` at once: the outbox is the one to write the record.
         """
+        self._check_waiting()
+        self.emit(record)
+
+    def _check_waiting(self) -> None:
         if in_event_loop():
             raise SinkUnavailableError(f"{self} is not waited for on an event loop")
         if time.monotonic() < self._rests_until:
             raise SinkUnavailableError(f"{self} could not be reached a moment ago")
-        self.emit(record)
 
     def add(self, records: Iterable[CallRecord]) -> int:
         """Commit `records` together and return how many were new: those whose `id` is here already stay as they are.
@@ -131,6 +138,30 @@ class PostgresLedger(PostgresReader):
             return self._do(lambda connection: _insert(connection, rows))
         except _MisfitError:
             return self._do(lambda connection: _insert(connection, [fitted(row) for row in rows]))
+
+    # Keeping limits, as `budgets.keeper.Keeper` has it. What is emitted is settled by itself
+
+    def reserve(self, reservation: Reservation) -> Refusal | None:
+        """Hold what a call asks of its budgets, in one transaction; or nothing, and return which has no room."""
+        return self._do(lambda connection: postgres_holds.reserve(connection, reservation))
+
+    def reserve_now(self, reservation: Reservation) -> Refusal | None:
+        """Do as `reserve` does, where that may wait for the network and is likely to work, as `emit_now` has it."""
+        self._check_waiting()
+        return self.reserve(reservation)
+
+    def settle(self, record: CallRecord) -> None:
+        """Settle a call whose record goes elsewhere. The same call twice is charged twice to its project."""
+        settlement = settlement_of(fitted(row_of(record)))
+        self._do(lambda connection: postgres_holds.settle(connection, settlement))
+
+    def release(self, call_id: str) -> None:
+        """Let go of what is held for a call that was not sent."""
+        self._do(lambda connection: postgres_holds.release(connection, call_id))
+
+    def standings(self, limits: Sequence[Limit], at: datetime) -> list[Standing]:
+        """Return how limits stand."""
+        return self._do(lambda connection: postgres_holds.standings(connection, limits, at))
 
     def flush(self) -> None:
         """Do nothing: what was emitted is committed."""
