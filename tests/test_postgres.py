@@ -6,13 +6,17 @@ import asyncio
 import gc
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,13 +27,16 @@ import pytest
 import test_ledger
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from keepers import reservation
 from postgres import PASSWORD, Server
-from specimens import any_record, record
+from specimens import NOON, any_record, record
 
 import llm_toll_autopatch
-from llm_toll_autopatch import PostgresLedger
+from llm_toll_autopatch import LocalRateLimitError, PostgresLedger
+from llm_toll_autopatch.budgets.keeper import Standing
+from llm_toll_autopatch.budgets.limits import Limit
 from llm_toll_autopatch.failures import failures
-from llm_toll_autopatch.ledger import LedgerError
+from llm_toll_autopatch.ledger import LedgerError, postgres_holds
 from llm_toll_autopatch.ledger.money import from_nano_usd
 from llm_toll_autopatch.ledger.postgres_schema import MIGRATIONS
 from llm_toll_autopatch.records import CallRecord, new_id
@@ -632,3 +639,135 @@ class TestSetUp:
         assert postgres.execute("SELECT version FROM llm_toll_autopatch.schema_version", database) == [
             (len(MIGRATIONS),)
         ]
+
+
+class TestLimits:
+    """Limits that hold across processes; what every keeper does is in test_keepers.py."""
+
+    CAP = 4_000
+
+    def usd(self) -> Limit:
+        return Limit("acme", "usd", self.CAP, "total")
+
+    def test_processes_cannot_overspend(self, database: str) -> None:
+        """Eight processes of four threads hold and spend all that there is, and never more at any moment."""
+        code = (
+            "limit = Limit('acme', 'usd', int(arguments[0]), 'total')\n"
+            "from concurrent.futures import ThreadPoolExecutor\n"
+            "def call(number):\n"
+            "    asked = reservation((limit, 100), at=NOON)\n"
+            "    if ledger.reserve(asked) is not None: return 0\n"
+            "    [standing] = ledger.standings([limit], NOON)\n"
+            "    assert standing.spent + standing.held <= limit.amount, standing\n"
+            "    ledger.emit(record(id=asked.call_id, cost_usd=Decimal(90).scaleb(-9)))\n"
+            "    return 1\n"
+            "with ThreadPoolExecutor(4) as threads: print(sum(threads.map(call, range(12))))\n"
+        )
+        processes = [start(code, database, str(self.CAP)) for _ in range(8)]
+        outputs = [ended(process) for process in processes]
+        assert [errors for _, errors in outputs] == [""] * 8
+        admitted = sum(int(output) for output, _ in outputs)
+        [standing] = PostgresLedger(database).standings([self.usd()], NOON)
+        assert (standing.spent, standing.held) == (admitted * 90, 0)
+        assert admitted == (self.CAP - 100) // 90 + 1  # the last one fits into 100
+
+    def test_kill_while_holding(self, database: str) -> None:
+        """What processes held that were killed is charged as soon as somebody needs the room; nothing stays held."""
+        code = (
+            "limit = Limit('acme', 'usd', 4000, 'total')\n"
+            "for _ in range(5): assert ledger.reserve(reservation((limit, 100), at=NOON)) is None\n"
+            "print('held', flush=True); time.sleep(60)\n"
+        )
+        processes = [start(code, database) for _ in range(4)]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            process.send_signal(signal.SIGKILL)
+            ended(process)
+        with PostgresLedger(database) as ledger:
+            assert ledger.standings([self.usd()], NOON) == [Standing(self.usd(), 0, 2000)]
+            assert ledger.reserve(reservation((self.usd(), 3000), at=NOON)) is not None
+            assert ledger.standings([self.usd()], NOON) == [Standing(self.usd(), 2000, 0)]
+
+    def test_many_budgets_at_once(self, ledger: PostgresLedger) -> None:
+        """Calls that ask several budgets in any order, are settled, released and swept, do not block one another."""
+        limits = [Limit(name, "usd", 10**9, "total") for name in "abcdef"]
+        limits += [Limit(name, "tokens", 10**9, "minute") for name in "abc"]
+
+        def call(number: int) -> None:
+            chosen = random.Random(number).sample(limits, 4)
+            asked = reservation(*((limit, 10) for limit in chosen), at=datetime.now(UTC), on_orphan="release")
+            assert ledger.reserve(asked) is None
+            if number % 3 == 0:
+                ledger.release(asked.call_id)
+            else:
+                ledger.emit(record(id=asked.call_id, project="abcdef"[number % 6], cost_usd=Decimal(1).scaleb(-9)))
+            if number % 10 == 0:
+                ledger._do(lambda connection: postgres_holds.sweep(connection, datetime.now(UTC)))
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(call, range(200)))
+        assert [standing.held for standing in ledger.standings(limits, datetime.now(UTC))] == [0] * 9
+
+    def test_budget_made_while_records_come(self, ledger: PostgresLedger) -> None:
+        """A budget that is made while records of its project are being written counts each of them once."""
+        for number in range(8):
+            limit = Limit(f"project-{number}", "usd", 10**9, "total")
+            barrier = threading.Barrier(4)
+
+            def write(limit: Limit = limit, barrier: threading.Barrier = barrier) -> None:
+                barrier.wait()
+                for _ in range(12):
+                    ledger.emit(record(project=limit.account, cost_usd=Decimal(1).scaleb(-9)))
+
+            def ask(limit: Limit = limit, barrier: threading.Barrier = barrier) -> None:
+                barrier.wait()
+                time.sleep(0.005)
+                assert ledger.reserve(reservation((limit, 0), at=NOON)) is None
+
+            threads = [threading.Thread(target=each) for each in (write, write, write, ask)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert ledger.standings([limit], NOON) == [Standing(limit, 36, 0)]
+
+    def test_lost_answer(self, ledger: PostgresLedger) -> None:
+        """A reservation whose answer was lost on its way can be asked for again, and is held once."""
+        calls = Limit("acme", "calls", 5, "minute")
+        asked = reservation((self.usd(), 300), (calls, 1), at=NOON)
+        for _ in range(3):
+            assert ledger.reserve(asked) is None
+        assert ledger.standings([self.usd(), calls], NOON) == [Standing(self.usd(), 0, 300), Standing(calls, 1, 0)]
+
+    def test_a_new_price_changes_what_is_spent(self, ledger: PostgresLedger, postgres: Server, database: str) -> None:
+        """When the cost of a record is computed again, the budget follows."""
+        ledger.reserve(reservation((self.usd(), 0), at=NOON))
+        ledger.emit(record(cost_usd=None))
+        postgres.execute("UPDATE llm_toll_autopatch.calls SET cost_nano_usd = 55", database)
+        assert ledger.standings([self.usd()], NOON) == [Standing(self.usd(), 55, 0)]
+
+    async def test_not_on_an_event_loop(self, ledger: PostgresLedger) -> None:
+        """On an event loop it is not waited for: whoever asks there asks again elsewhere."""
+        asked = reservation((self.usd(), 300), at=NOON)
+        with pytest.raises(SinkUnavailableError, match="event loop"):
+            ledger.reserve_now(asked)
+        assert await asyncio.to_thread(ledger.reserve, asked) is None
+
+    @pytest.mark.parametrize("is_async", [False, True])
+    async def test_through_the_clients(self, ledger: PostgresLedger, sim: Simulator, is_async: bool) -> None:
+        """Calls are admitted while the ledger says that something is left; refused ones are never sent."""
+        question: Any = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "Hi"}]}
+        with llm_toll_autopatch.patched(sink=ledger, project="acme", rate_limit=2):
+            with openai.OpenAI(base_url=f"{sim.url}/v1", api_key="none") as client:
+                async with openai.AsyncOpenAI(base_url=f"{sim.url}/v1", api_key="none") as async_client:
+                    for number in range(4):
+                        try:
+                            if is_async:
+                                await async_client.chat.completions.create(**question)
+                            else:
+                                await asyncio.to_thread(lambda: client.chat.completions.create(**question))
+                        except LocalRateLimitError:
+                            assert number >= 2
+            assert len(sim.requests) == 2
+        assert len(await asyncio.to_thread(ids, ledger)) == 2

@@ -34,6 +34,7 @@ _REST_S = 1.0
 """How long nobody is made to wait for a server that could not be reached."""
 
 _MISFITS = ("22", "23", "42804", "42P18")  # of the record: bad data, broken constraints, wrong types
+_CROSSED = ("40001", "40P01")  # serialization failure, deadlock: of two that were in each other's way one starts again
 _MISSING = ("3F000", "42P01")  # the schema, the table: dropped since we looked
 
 
@@ -194,6 +195,8 @@ class PostgresLedger(PostgresReader):
                     if used and is_lost(error) and time.monotonic() < deadline:
                         # The server was started anew since: of its connections none is any good, a new one may be.
                         self._connections.close_idle()
+                        continue
+                    if error.sqlstate in _CROSSED and time.monotonic() < deadline:
                         continue
                     if error.sqlstate in _MISSING and not made_anew:
                         made_anew, self._migrated = True, False
