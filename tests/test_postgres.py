@@ -75,6 +75,19 @@ def start(code: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def together(code: str, arguments: list[str], count: int) -> list[subprocess.Popen[str]]:
+    """So many such processes, which begin with `code` at the same moment."""
+    processes = [start("print('ready', flush=True); input()\n" + code, *arguments) for _ in range(count)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return processes
+
+
 def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
     """What a process writes until it ends, to stdout and stderr. (`communicate` loses what `readline` has buffered.)"""
     assert process.stdin is not None
@@ -232,15 +245,7 @@ class TestWithOthers:
 
     def test_made_by_several_at_once(self, database: str) -> None:
         """Eight processes that make the same ledger at once all succeed, and each keeps its record."""
-        code = "print('ready', flush=True); input(); ledger.emit(record())"
-        processes = [start(code, database) for _ in range(8)]
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
+        processes = together("ledger.emit(record())", [database], 8)
         errors = [ended(process)[1] for process in processes]
         assert errors == [""] * 8
         assert len(ids(PostgresLedger(database))) == 8
@@ -663,7 +668,7 @@ class TestLimits:
             "    return 1\n"
             "with ThreadPoolExecutor(4) as threads: print(sum(threads.map(call, range(12))))\n"
         )
-        processes = [start(code, database, str(self.CAP)) for _ in range(8)]
+        processes = together(code, [database, str(self.CAP)], 8)
         outputs = [ended(process) for process in processes]
         assert [errors for _, errors in outputs] == [""] * 8
         admitted = sum(int(output) for output, _ in outputs)
