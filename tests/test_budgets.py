@@ -267,7 +267,7 @@ def test_what_the_sdk_refuses_takes_no_room(sim: Simulator) -> None:
 
 # Strict budgets
 
-BOUND = {"max_completion_tokens": 8}
+BOUND: dict[str, Any] = {"max_completion_tokens": 8}
 OWN = {"gpt-5-mini*": {"input": "0.25", "output": 2}}
 """The real price, for names with the simulator's flags too."""
 
