@@ -4,7 +4,6 @@ import os
 import sys
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_HOME = os.path.dirname(os.path.dirname(_HERE))
 _LENT = ("llm_toll_autopatch", "wrapt", "genai_prices", "platformdirs", "httpx2", "httpcore2", "truststore")
 
 
@@ -19,7 +18,10 @@ class _Lender(object):
             return None
         from importlib.machinery import PathFinder
 
-        return PathFinder.find_spec(fullname, [_HOME])
+        # The latter is where this installation has what it depends on, which `autotoll run` found out.
+        homes = [os.path.dirname(os.path.dirname(_HERE))]
+        homes += os.environ.get("LLM_TOLL_AUTOPATCH_LENDER", "").split(os.pathsep)
+        return PathFinder.find_spec(fullname, [home for home in homes if home])
 
 
 def _activate():

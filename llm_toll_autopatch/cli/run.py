@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,9 +107,16 @@ def _environment(arguments: argparse.Namespace) -> dict[str, str]:
     path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != str(SITE)]
     return {
         SWITCH: "1",
+        sources.LENDER: os.pathsep.join(_lenders()),
         "PYTHONPATH": os.pathsep.join((str(SITE), *path)),
         **{_VARIABLES[name]: value for name, value in chosen.items() if value is not None},
     }
+
+
+def _lenders() -> list[str]:
+    """Return the directories with the packages that an interpreter without any of ours needs to meter."""
+    specs = (find_spec(name) for name in ("wrapt", "genai_prices", "platformdirs"))
+    return list(dict.fromkeys(str(Path(spec.origin).parent.parent) for spec in specs if spec and spec.origin))
 
 
 def _in_flags(message: str, arguments: argparse.Namespace) -> str:
