@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llm_toll_autopatch import _boot
 
-__all__ = ["SHIPPED", "SITE", "Activation", "NotInstalledError", "inspect", "set_enabled"]
+__all__ = ["ENABLED", "SHIPPED", "SITE", "Activation", "NotInstalledError", "inspect", "set_enabled"]
 
 SITE = Path(__file__).parent / "_site"
 """The directory with the `sitecustomize` that `autotoll run` uses."""
@@ -23,10 +23,11 @@ SHIPPED = {
     _START: "llm_toll_autopatch._boot:main\n",
 }
 """The start files as they are in the wheel: nothing is imported unless the variable is set."""
-_ENABLED = {
+ENABLED = {
     _PTH: "import llm_toll_autopatch._boot; llm_toll_autopatch._boot.always()\n",
     _START: "llm_toll_autopatch._boot:always\n",
 }
+"""As `autotoll enable` writes them."""
 
 
 class NotInstalledError(LookupError):
@@ -77,7 +78,7 @@ def inspect() -> Activation:
     file = _file()
     return Activation(
         file=file,
-        enabled=file is not None and file.read_text(encoding="utf-8") == _ENABLED[_PTH],
+        enabled=file is not None and file.read_bytes() == ENABLED[_PTH].encode(),
         variable=os.environ.get(_boot.SWITCH) or None,
         sitecustomize=str(SITE) in os.environ.get("PYTHONPATH", "").split(os.pathsep),
         pending=_boot.pending(),
@@ -97,7 +98,7 @@ def set_enabled(enabled: bool) -> list[Path]:
     if file is None:
         raise NotInstalledError(f"there is no {_PTH} in {' or '.join(map(str, _folders()))}")
     changed = []
-    for name, wanted in (_ENABLED if enabled else SHIPPED).items():
+    for name, wanted in (ENABLED if enabled else SHIPPED).items():
         path = file.with_name(name)
         if not path.exists() or path.read_text(encoding="utf-8") != wanted:
             _replace(path, wanted)
@@ -110,10 +111,10 @@ def _file() -> Path | None:
 
 
 def _folders() -> list[Path]:
-    """Return the directories of this environment whose `.pth` files Python runs, the one of the package first."""
-    paths = [str(Path(__file__).parent.parent), sysconfig.get_path("purelib"), *site.getsitepackages()]
-    run = {*paths[1:], site.getusersitepackages()} if site.ENABLE_USER_SITE else set(paths[1:])
-    return [Path(path) for path in dict.fromkeys((*paths, site.getusersitepackages())) if path in run]
+    """Return the directories of this environment whose `.pth` files Python runs, that of the package first."""
+    users = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
+    found = dict.fromkeys(map(Path, (sysconfig.get_path("purelib"), *site.getsitepackages(), *users)))
+    return sorted(found, key=Path(__file__).parent.parent.__ne__)
 
 
 def _replace(path: Path, text: str) -> None:

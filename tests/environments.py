@@ -15,11 +15,11 @@ DEPENDENCIES = sysconfig.get_path("purelib")
 MINE = ("LLM_TOLL_AUTOPATCH", "PYTHON", "XDG_DATA_HOME", "VIRTUAL_ENV")
 
 
-def build(folder: Path) -> Path:
-    """Build the wheel."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    return next(folder.glob("*.whl"))
+def build(folder: Path, target: str = "wheel", *, root: Path = ROOT) -> Path:
+    """Build a wheel or an sdist into a folder."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    return next(folder.glob("*.whl" if target == "wheel" else "*.tar.gz"))
 
 
 class Environment:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import pkgutil
 import signal
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest
 from environments import ROOT, Environment, build
 
 from llm_toll_autopatch import _boot, activation
+from llm_toll_autopatch.cli import run
 from llm_toll_autopatch.sdks import SDKS
 from llm_toll_autopatch.simulator import Simulator
 
@@ -247,6 +251,22 @@ class TestTheWheel:
             shipped = {name: archive.read(name).decode() for name in archive.namelist() if "/" not in name}
         assert shipped == activation.SHIPPED
 
+    def test_what_the_start_files_name_exists(self) -> None:
+        """PEP 829's files name callables, as shipped and as `autotoll enable` writes them."""
+        shipped = activation.SHIPPED["llm_toll_autopatch.start"]
+        enabled = activation.ENABLED["llm_toll_autopatch.start"]
+        assert pkgutil.resolve_name(shipped.strip()) is _boot.main
+        assert pkgutil.resolve_name(enabled.strip()) is _boot.always
+
+    def test_the_sdist_makes_the_same_wheel(self, wheel: Path, tmp_path: Path) -> None:
+        """Who builds from the source distribution gets the start files too."""
+        source = build(tmp_path, "sdist")
+        with tarfile.open(source) as archive:
+            archive.extractall(tmp_path, filter="data")
+        again = build(tmp_path / "again", root=tmp_path / source.name.removesuffix(".tar.gz"))
+        with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
+            assert set(one.namelist()) == set(other.namelist())
+
     @pytest.mark.parametrize("enable", [False, True])
     def test_uninstalling_leaves_nothing(self, enable: bool, tmp_path: Path, wheel: Path) -> None:
         """After `pip uninstall` the environment holds what it did before, also when it was enabled."""
@@ -420,6 +440,28 @@ class TestRun:
         assert found == {"MAX_BUDGET": "2.50", "RESET": "daily", "STRICT_BUDGET": "true", "SINK": '["ledger", "log"]'}
         result = installed.run("autotoll", "run", "python", "-c", code)
         assert list(json.loads(result.stdout)) == ["LENDER"]
+
+    @pytest.mark.parametrize(
+        ("flags", "sink"),
+        [
+            (["--console"], '["console", "ledger"]'),
+            (["--console", "--sink", "log"], '["console", "log"]'),
+            (["--console", "--sink", "console"], "console"),
+            (["--sink", "log"], "log"),
+        ],
+    )
+    def test_the_console_is_added(
+        self, flags: list[str], sink: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """`--console` shows calls beside keeping them where they would go without it."""
+        monkeypatch.chdir(tmp_path)
+        parser = argparse.ArgumentParser()
+        run.configure(parser)
+        assert run.environment(parser.parse_args([*flags, "program"]))["LLM_TOLL_AUTOPATCH_SINK"] == sink
+        (tmp_path / "pyproject.toml").write_text('[tool.llm_toll_autopatch]\nsink = ["jsonl:a.jsonl", "log"]')
+        configured = json.dumps(["console", f"jsonl:{tmp_path}/a.jsonl", "log"])
+        found = run.environment(parser.parse_args(["--console", "program"]))
+        assert found["LLM_TOLL_AUTOPATCH_SINK"] == configured
 
     @pytest.mark.parametrize(
         ("arguments", "code", "said"),

@@ -18,7 +18,7 @@ from llm_toll_autopatch.activation import SITE
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["configure", "run"]
+__all__ = ["configure", "environment", "run"]
 
 _NOT_RUNNABLE, _NOT_FOUND = 126, 127  # as a shell reports it
 _SCRIPTS = (".py", ".pyw", ".pyz")
@@ -62,7 +62,7 @@ def _tag(text: str) -> tuple[str, str]:
 def run(arguments: argparse.Namespace) -> int:
     """Become the program. Return the exit code if there is none to become."""
     command = _command(arguments)
-    os.environ.update(_environment(arguments))
+    os.environ.update(environment(arguments))
     try:
         # What makes no sense is said here, once, and not by every process of the program.
         for written in sources.find().values():
@@ -94,7 +94,7 @@ def _command(arguments: argparse.Namespace) -> list[str]:
     return [sys.executable, *program] if is_script else program
 
 
-def _environment(arguments: argparse.Namespace) -> dict[str, str]:
+def environment(arguments: argparse.Namespace) -> dict[str, str]:
     """Return the variables that activate and configure the program."""
     chosen = {
         "project": arguments.project,
@@ -104,7 +104,8 @@ def _environment(arguments: argparse.Namespace) -> dict[str, str]:
         "reset": arguments.reset,
         "strict": "true" if arguments.strict else None,
     }
-    path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != str(SITE)]
+    before = os.environ.get("PYTHONPATH")
+    path = [entry for entry in before.split(os.pathsep) if entry != str(SITE)] if before else []
     return {
         SWITCH: "1",
         sources.LENDER: os.pathsep.join(_lenders()),
@@ -135,9 +136,8 @@ def _sinks(arguments: argparse.Namespace) -> str | None:
             sinks = [_CONSOLE, *(sinks or _named(sources.find()["sink"].read()))]
         except (TypeError, ValueError) as error:
             arguments.error(str(error))
-    if not sinks:
-        return None
-    return sinks[0] if len(sinks) == 1 else json.dumps(list(dict.fromkeys(sinks)))
+    sinks = list(dict.fromkeys(sinks))
+    return json.dumps(sinks) if len(sinks) > 1 else next(iter(sinks), None)
 
 
 def _named(sink: object) -> Iterable[str]:
