@@ -58,8 +58,10 @@ def flag(text: str) -> bool:
     raise ValueError(f"takes true or false, not {text!r}")
 
 
-def pairs(text: str) -> dict[str, str]:
-    """Return the mapping that `k=v,k=v` says; raise a ValueError if it says none."""
+def pairs(text: str) -> Any:
+    """Return the mapping that `k=v,k=v`, or an object in JSON, says; raise a ValueError if it says none."""
+    if text.lstrip().startswith("{"):
+        return json.loads(text)
     found = {}
     for part in filter(str.strip, text.split(",")):
         key, equals, value = part.partition("=")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from llm_toll_autopatch import imports, reporting, settings
+from llm_toll_autopatch import _boot, imports, reporting, settings
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.health import ProviderStatus, Status, version_of
 from llm_toll_autopatch.pricing.prices import prepare
@@ -122,8 +123,21 @@ def patch_all(
         on_ledger_error=on_ledger_error,
         on_orphan=on_orphan,
     )
+    _boot.cancel()
     _put_in_force(chosen.going_on_from(settings.in_force()))
     return status()
+
+
+def begin() -> None:
+    """Meter as `patch_all()` does, for a process that was activated without code.
+
+    Raises:
+        ImportError: wrapt is missing, which otherwise shows only when an SDK is imported.
+        TypeError: A setting has the wrong type.
+        ValueError: A setting makes no sense.
+    """
+    import_module("llm_toll_autopatch.patches")
+    _put_in_force(Settings.resolve())
 
 
 def unpatch_all() -> None:
@@ -132,6 +146,7 @@ def unpatch_all() -> None:
     Streams that are open go on and are recorded when they end. Where another tool's closure holds our wrapper it has to
     stay, and does nothing.
     """
+    _boot.cancel()
     _put_in_force(None)
 
 
@@ -152,6 +167,7 @@ def patched(**options: Unpack[Options]) -> Iterator[Sink]:
 
         options["sink"] = MemorySink()
     chosen = Settings.resolve(**options)
+    _boot.wake()
     before = settings.in_force()
     _put_in_force(chosen)
     try:
@@ -162,6 +178,7 @@ def patched(**options: Unpack[Options]) -> Iterator[Sink]:
 
 def status() -> Status:
     """Return what is installed, patched, missing and failing."""
+    _boot.wake()
     active = settings.in_force()
     with _lock:
         providers = {name: _provider_status(name) for name in (SDKS if active is None else active.providers)}

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.options import Option
 
-__all__ = ["DEFAULT", "ENVIRONMENT", "TABLE", "Written", "find", "nearest_pyproject", "resolved", "variable_of"]
+__all__ = [
+    "DEFAULT",
+    "ENVIRONMENT",
+    "LENDER",
+    "TABLE",
+    "Written",
+    "find",
+    "nearest_pyproject",
+    "resolved",
+    "variable_of",
+]
 
 ENVIRONMENT = "LLM_TOLL_AUTOPATCH_"
 """How the names of the variables begin. `LLM_TOLL_AUTOPATCH` itself is the switch of the activation."""
@@ -21,6 +31,9 @@ TABLE = "llm_toll_autopatch"
 """The table of `[tool]`."""
 DEFAULT = "default"
 """The source of what is written nowhere."""
+
+LENDER = ENVIRONMENT + "LENDER"
+"""What `autotoll run` tells its `sitecustomize`: the directories of the packages that we depend on."""
 
 
 class Written(NamedTuple):
@@ -129,7 +142,7 @@ def nearest_pyproject() -> Path | None:
 def _variables() -> dict[str, str]:
     """Return our variables of the environment, but for empty ones."""
     found = {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT) and value}
-    known = {variable_of(option) for option in OPTIONS.values()}
+    known = {variable_of(option) for option in OPTIONS.values()} | {LENDER}
     for name in found:
         if name not in known:
             raise ValueError(f"{name} in the environment is no variable of llm_toll_autopatch{_nearest(name, known)}")

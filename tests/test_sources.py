@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from decimal import Decimal
@@ -16,6 +17,8 @@ from llm_toll_autopatch.cli import main
 from llm_toll_autopatch.options import OPTIONS
 from llm_toll_autopatch.settings import Settings
 from llm_toll_autopatch.sources import find
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def test_an_argument_beats_the_environment_beats_pyproject(
 
 def test_every_option_has_a_row_in_the_settings() -> None:
     """An option of the table becomes a field of the settings: none can be forgotten on the way."""
-    kept = {"estimator": "measure"}
+    kept = {"estimator": "measure"} | dict.fromkeys(("max_budget", "reset", "rate_limit", "tpm_limit"), "limits")
     assert {kept.get(name, name) for name in OPTIONS} <= set(Settings.__dataclass_fields__)
 
 
@@ -189,11 +192,14 @@ def test_no_working_directory(project: Path) -> None:
     assert Settings.resolve(sink="memory").project == "default"
 
 
-def test_without_our_table_nothing_is_parsed() -> None:
+@pytest.mark.parametrize(("table", "parsed"), [("[tool.other]\nx = 1\n", False), ("[tool.llm_toll_autopatch]", True)])
+def test_without_our_table_nothing_is_parsed(table: str, parsed: bool, project: Path) -> None:
     """`patch_all` does not import a TOML parser for a project that says nothing about us."""
+    (project / "pyproject.toml").write_text(table)
     code = "import llm_toll_autopatch, sys; llm_toll_autopatch.patch_all(); print('tomllib' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, check=True)
-    assert result.stdout == b"False\n"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == f"{parsed}\n"
 
 
 def test_config_shows_every_setting_and_its_source(
@@ -216,6 +222,14 @@ def test_config_shows_every_setting_and_its_source(
         "estimator": (None, "default"),
         "prices": (None, "default"),
         "providers": (["openai", "anthropic", "google"], "default"),
+        "max_budget": (None, "default"),
+        "reset": (None, "default"),
+        "rate_limit": (None, "default"),
+        "tpm_limit": (None, "default"),
+        "strict_budget": (False, "default"),
+        "stop_streams": (False, "default"),
+        "on_ledger_error": (None, "default"),
+        "on_orphan": ("charge", "default"),
     }
     assert main(["config"]) == 0
     lines = capsys.readouterr().out.splitlines()
