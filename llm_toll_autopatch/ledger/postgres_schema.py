@@ -96,9 +96,7 @@ _GIVEN = {
 }
 
 _HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s)"
-_HAS_VERSION = (
-    "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = 'schema_version')"
-)
+_HAS_VERSION = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = 'schema_version')"
 
 INSERT = (
     f"INSERT INTO {SCHEMA}.calls ({', '.join(COLUMNS)})"  # noqa: S608 - our own names
@@ -149,8 +147,8 @@ def version_of(connection: BoundedConnection, location: object) -> int:
     Raises:
         LedgerError: It is newer than this code.
     """
-    # In two steps: a statement that names a table cannot be run without it. Not to_regclass, which may still have in its
-    # cache that there is none when another process has just made it.
+    # In two steps: a statement that names a table cannot be run without it. Not by to_regclass, which may still have in
+    # its cache that there is none when another process has just made it.
     if connection.run(_HAS_VERSION, [SCHEMA]).fetchone() == (False,):
         return 0
     row = connection.run(f"SELECT version FROM {SCHEMA}.schema_version").fetchone()  # noqa: S608 - our own name
