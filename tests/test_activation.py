@@ -232,6 +232,20 @@ class TestNothingStopsAProgram:
         assert (result.returncode, result.stdout) == (3, "runs\n")
         assert result.stderr == f"llm_toll_autopatch is off: {said}\n"
 
+    def test_finders_of_others(self, installed: Environment, sim: Simulator) -> None:
+        """Finders of the old kind, and ones that find the SDK themselves, work as without us."""
+        code = (
+            "import sys\nfrom importlib.machinery import PathFinder\n"
+            "class Old:\n    def find_module(self, name, path=None):\n        return None\n"
+            "class Own:\n    seen = []\n    def find_spec(self, name, path=None, target=None):\n"
+            "        self.seen.append(name)\n        return PathFinder.find_spec(name, path)\n"
+            "sys.meta_path.insert(0, Old())\nsys.meta_path.insert(2, Old())\nsys.meta_path.insert(3, Own())\n"
+        )
+        result = installed.run(
+            "python", "-c", code + OPENAI + "print('openai' in Own.seen)", LLM_TOLL_AUTOPATCH="1", **sim.environment()
+        )
+        assert (result.stdout, result.stderr, len(installed.records())) == ("True\n", "", 1)
+
     def test_no_stderr(self, installed: Environment) -> None:
         """A program without a stderr, to which nothing can be said, runs too."""
         variables = installed.variables(LLM_TOLL_AUTOPATCH="1", LLM_TOLL_AUTOPATCH_SINK="nosuch")
@@ -389,12 +403,14 @@ class TestRun:
     def test_an_interpreter_without_us(self, installed: Environment, sim: Simulator, tmp_path: Path) -> None:
         """The installation that runs it is lent to an interpreter that has none; nothing else of it is."""
         bare = Environment(tmp_path / "venv", None)
+        bare.lose("llm_toll", "wrapt", "genai_prices", "platformdirs")
         (installed.site / "only_ours.py").write_text("")
         code = OPENAI + "import llm_toll_autopatch; print(llm_toll_autopatch.__file__)\nimport only_ours"
         result = installed.run("autotoll", "run", bare.python, "-c", code, **sim.environment())
         assert result.stdout.strip() == str(installed.site / "llm_toll_autopatch" / "__init__.py")
-        assert "ModuleNotFoundError: No module named 'only_ours'" in result.stderr
-        assert len(installed.records()) == 1
+        assert result.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'only_ours'"
+        (record,) = installed.records()
+        assert record.cost_usd
 
     def test_the_users_sitecustomize_runs(self, installed: Environment, tmp_path: Path) -> None:
         """The one that ours hides runs, is the one that the program sees, and ours is not on the path any more."""
