@@ -35,15 +35,6 @@ DEFAULT = "default"
 LENDER = ENVIRONMENT + "LENDER"
 """What `autotoll run` tells its `sitecustomize`: the directories of the packages that we depend on."""
 
-# `autotoll run` sets these, and the budgets read them.
-_OTHERS = frozenset(
-    ENVIRONMENT + name
-    for name in (
-        "MAX_BUDGET", "RESET", "STRICT_BUDGET", "STOP_STREAMS",
-        "RATE_LIMIT", "TPM_LIMIT", "ON_LEDGER_ERROR", "ON_ORPHAN",
-    )
-)  # fmt: skip
-
 
 class Written(NamedTuple):
     """The value of an option as it is written somewhere.
@@ -151,7 +142,7 @@ def nearest_pyproject() -> Path | None:
 def _variables() -> dict[str, str]:
     """Return our variables of the environment, but for empty ones."""
     found = {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT) and value}
-    known = {variable_of(option) for option in OPTIONS.values()} | _OTHERS | {LENDER}
+    known = {variable_of(option) for option in OPTIONS.values()} | {LENDER}
     for name in found:
         if name not in known:
             raise ValueError(f"{name} in the environment is no variable of llm_toll_autopatch{_nearest(name, known)}")
