@@ -211,6 +211,6 @@ _REFUSED = MappingProxyType(
         "context_management": "may compact the conversation, which is billed beside max_tokens: leave it out",
         "fallbacks": "lets other models answer, at other prices: leave it out",
         "mcp_servers": "adds what the servers answer to the input, without a bound: leave it out",
-        "thread": "adds input that is not in this request: pass all messages",
+        "thread": "lets the server add what is not in the request: pass all messages (thread=False to tool_runner)",
     }
 )
