@@ -64,9 +64,10 @@ def messages(call: Call) -> Answer:
         tool_results=sum(part.get("type") == "tool_result" for turn in turns for part in items(turn.get("content"))),
         schema=_schema(body),
     )
+    beta = "fallback-credit" in call.headers.get("anthropic-beta", "")
     if body.get("stream"):
-        return Answer.stream(_events(reply), scenario, headers(), error=_error_event)
-    return Answer.unary(_whole(reply), scenario, headers())
+        return Answer.stream(_events(reply, beta=beta), scenario, headers(), error=_error_event)
+    return Answer.unary(_whole(reply, beta=beta), scenario, headers())
 
 
 def whole(call: Call) -> dict[str, Any]:
@@ -74,10 +75,10 @@ def whole(call: Call) -> dict[str, Any]:
     return _whole(Reply.to(call.scenario, tool=None, tool_results=call.scenario.tools))
 
 
-def _whole(reply: Reply) -> dict[str, Any]:
+def _whole(reply: Reply, *, beta: bool = False) -> dict[str, Any]:
     usage = report("usage", _usage(reply, _output(reply, reply.output_tokens)), reply.scenario)
     content = [block for block, _deltas in _blocks(reply, whole=True)]
-    return {**_message(reply), "content": content, **_stop(reply), **usage}
+    return {**_message(reply), "content": content, **_stop(reply, beta=beta), **usage}
 
 
 def _schema(body: Mapping[str, Any]) -> Any:
@@ -101,11 +102,12 @@ def _message(reply: Reply) -> dict[str, Any]:
     }
 
 
-def _stop(reply: Reply) -> dict[str, Any]:
-    """Return why the message ends."""
-    reasons = {"tool": "tool_use", "refusal": "refusal"}
-    reason = "max_tokens" if reply.scenario.incomplete else reasons.get(reply.kind, "end_turn")
-    details = {"type": "refusal", "category": None, "explanation": None} if reason == "refusal" else None
+def _stop(reply: Reply, *, beta: bool) -> dict[str, Any]:
+    """Return why the message ends. With the beta a refusal grants a credit for sending the request to another model."""
+    reason = "tool_use" if reply.kind == "tool" else "refusal" if reply.scenario.refusal else "end_turn"
+    reason = "max_tokens" if reply.scenario.incomplete else reason
+    credit = {"fallback_credit_token": new_id("credit_", 22), "fallback_has_prefill_claim": False} if beta else {}
+    details = {"type": "refusal", "category": None, "explanation": None, **credit} if reason == "refusal" else None
     return {"stop_reason": reason, "stop_sequence": None, "stop_details": details}
 
 
@@ -170,7 +172,7 @@ def _thinking_deltas(reply: Reply, signature: str) -> Iterator[dict[str, Any]]:
     yield {"type": "signature_delta", "signature": signature}
 
 
-def _events(reply: Reply) -> Iterator[Event]:
+def _events(reply: Reply, *, beta: bool) -> Iterator[Event]:
     """Yield the events of a streamed message."""
     scenario = reply.scenario
     start = report("usage", _usage(reply, {"output_tokens": _PLACEHOLDER_OUTPUT}), scenario)
@@ -189,7 +191,7 @@ def _events(reply: Reply) -> Iterator[Event]:
                 yield _event("message_delta", delta={"stop_reason": None, "stop_sequence": None}, **usage)
         yield _event("content_block_stop", index=index)
     usage = report("usage", _delta_usage(reply, reply.output_tokens), scenario)
-    yield _event("message_delta", delta=_stop(reply), **usage)
+    yield _event("message_delta", delta=_stop(reply, beta=beta), **usage)
     yield _event("message_stop")
 
 

@@ -136,6 +136,7 @@ def _answer(route: Route, params: Mapping[str, Any], request: ReceivedRequest) -
             params=params,
             scenario=scenario,
             query=request.query,
+            headers=request.headers,
             url=f"http://{request.headers.get('host', '')}",
         )
     )
