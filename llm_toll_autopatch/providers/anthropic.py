@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.providers.anthropic_fallbacks import refused
 from llm_toll_autopatch.providers.fetched import lines
+from llm_toll_autopatch.providers.posted import posts
 from llm_toll_autopatch.providers.stainless import both, caller_of, manager, request
 from llm_toll_autopatch.providers.target import Caller, Provider, Target, Wrapper
 from llm_toll_autopatch.readers.batches import BatchedMessages
@@ -58,6 +59,7 @@ PROVIDER = Provider(
         ) for row in rows),
         *both(_BATCHES, "Batches.results", "messages.batches.results", lines, BatchedMessages),
         *both(_BETA_BATCHES, "Batches.results", "beta.messages.batches.results", lines, BatchedMessages),
+        *posts("anthropic", {"/v1/messages": Messages}),
         Target(_FALLBACKS, f"{_MIDDLEWARE}.handle", "beta.messages.create", refused, optional=True),
         Target(
             _FALLBACKS, f"{_MIDDLEWARE}.handle_async", "beta.messages.create", refused, is_async=True, optional=True

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from llm_toll_autopatch.simulator import amazon_events
 from llm_toll_autopatch.simulator.answer import Answer, Call, Event, compact, new_id
 from llm_toll_autopatch.simulator.reply import Reply, Tool, items, report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["count_tokens", "error", "headers", "messages", "whole"]
+__all__ = ["count_tokens", "error", "headers", "invoke", "messages", "whole"]
 
 _PLACEHOLDER_OUTPUT = 1
 _ERRORS: Mapping[int, tuple[str, str]] = {
@@ -55,19 +56,32 @@ def count_tokens(call: Call) -> Answer:
 
 def messages(call: Call) -> Answer:
     """Answer `POST /v1/messages`."""
+    reply, beta = _reply(call), "fallback-credit" in call.headers.get("anthropic-beta", "")
+    if call.body.get("stream"):
+        return Answer.stream(_events(reply, beta=beta), call.scenario, headers(), error=_error_event)
+    return Answer.unary(_whole(reply, beta=beta), call.scenario, headers())
+
+
+def invoke(call: Call) -> Answer:
+    """Answer Bedrock's `POST /model/{model}/invoke-with-response-stream`."""
+    return Answer.stream(
+        amazon_events.events(_events(_reply(call), beta=False)),
+        call.scenario,
+        {**headers(), "content-type": amazon_events.CONTENT_TYPE},
+        error=lambda sent: amazon_events.error(_error_event(sent)),
+    )
+
+
+def _reply(call: Call) -> Reply:
     body, scenario = call.body, call.scenario
     tool = next(iter(items(body.get("tools"))), None)
     turns = items(body.get("messages"))
-    reply = Reply.to(
+    return Reply.to(
         scenario,
         tool=Tool(name=str(tool.get("name")), parameters=tool.get("input_schema")) if tool else None,
         tool_results=sum(part.get("type") == "tool_result" for turn in turns for part in items(turn.get("content"))),
         schema=_schema(body),
     )
-    beta = "fallback-credit" in call.headers.get("anthropic-beta", "")
-    if body.get("stream"):
-        return Answer.stream(_events(reply, beta=beta), scenario, headers(), error=_error_event)
-    return Answer.unary(_whole(reply, beta=beta), scenario, headers())
 
 
 def whole(call: Call) -> dict[str, Any]:
