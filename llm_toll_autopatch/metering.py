@@ -124,7 +124,7 @@ class Call:
             if reader.lasts and reader.response_id:
                 lasting.note(reader.response_id)
             self.duration_s = time.monotonic() - self._began
-            self.outcome = outcome
+            self.outcome = "error" if reader.failed else outcome
             self.error_type = None if error is None else type(error).__name__
             reporting.closed(self, later=from_finalizer)
         except Exception as failure:
