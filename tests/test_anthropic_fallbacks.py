@@ -13,7 +13,7 @@ from anthropic.types.beta import BetaMessage
 from sources import MESSAGES
 from test_usage import message, metered
 
-from llm_toll_autopatch import MemorySink, Sink, patched, status
+from llm_toll_autopatch import BudgetExceededError, MemorySink, Sink, patched, status
 from llm_toll_autopatch.readers.messages import Messages
 from llm_toll_autopatch.records import Usage
 from llm_toll_autopatch.simulator import Simulator
@@ -141,6 +141,17 @@ def test_declined_parts_that_the_whole_has_are_not_counted_twice() -> None:
     records = [metered(Messages(), response=message(each, BetaMessage)) for each in (alone, whole)]
     assert [record.usage for record in records] == [Usage(input_tokens=115, output_tokens=52, details=details)] * 2
     assert records[0].cost_usd == records[1].cost_usd
+
+
+@pytest.mark.filterwarnings("ignore::llm_toll_autopatch.BudgetOverrunWarning")
+def test_refused_requests_count_against_a_budget(sim: Simulator) -> None:
+    """What a call's refused requests cost is spent: the answer alone would leave room for another call."""
+    with patched(prices=PRICES, max_budget=0.0016) as sink, client(sim, SECOND, THIRD) as clients:
+        clients.beta.messages.create(**arguments())
+        with pytest.raises(BudgetExceededError) as refusal:
+            clients.messages.create(**arguments())
+    assert refusal.value.current_cost == Decimal("0.001651")
+    assert len(figures(sink)) == len(sim.requests) == 3
 
 
 def test_nothing_is_counted_without_patches(sim: Simulator) -> None:

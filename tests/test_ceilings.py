@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from roads import ROADS, Road
 from sources import CLAUDE, GEMINI, GPT, MESSAGES, PROMPT, clients_of
 
-from llm_toll_autopatch import MemorySink, patched
+from llm_toll_autopatch import MemorySink, patched, status
 from llm_toll_autopatch.pricing.prices import Prices
 from llm_toll_autopatch.providers import load
 from llm_toll_autopatch.readers import bounds, embed_content, gemini_bounds, generate_content, interactions
@@ -501,6 +501,14 @@ def test_the_dearest_tier_counts() -> None:
     assert most(GPT, "scale") is None
     assert most("nobody-knows-this") is None
     assert most("gpt-3.5-turbo-instruct", None, "priority") == most("gpt-3.5-turbo-instruct", None)
+
+
+def test_a_tier_without_a_price_is_no_unknown_price(sim: Simulator) -> None:
+    """Asking what a model would cost at a tier that it does not have warns nobody, and is no unknown price."""
+    with patched(max_budget=1, strict_budget=True), clients_of(sim) as clients:
+        clients.openai.completions.create(model="gpt-3.5-turbo-instruct", prompt=PROMPT, max_tokens=9)
+        assert not status().unknown_prices
+    assert len(sim.requests) == 1
 
 
 def test_the_dearest_form_counts() -> None:

@@ -62,6 +62,7 @@ class _Hops:
             return None
         who = self._caller(SimpleNamespace(_client=answer._client))
         call.provider, call.endpoint = who.provider, who.endpoint
+        calls.charge(call)
         call.finish(answer.http_response.json())  # the middleware has read it
         return call
 
