@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from llm_toll_autopatch.estimate import TokenEstimateWarning
     from llm_toll_autopatch.health import Status
+    from llm_toll_autopatch.ledger.postgres import PostgresLedger
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
     from llm_toll_autopatch.patching import flush, patch_all, patched, status, unpatch_all
     from llm_toll_autopatch.pricing.prices import UnknownPriceWarning
@@ -42,6 +43,7 @@ _HOMES = {
     "LocalRateLimitError": "budgets.errors",
     "LoggingSink": "sinks.log",
     "MemorySink": "sinks.memory",
+    "PostgresLedger": "ledger.postgres",
     "SQLiteLedger": "ledger.sqlite",
     "Sink": "sinks",
     "Spend": "spend",
@@ -69,6 +71,7 @@ __all__ = [
     "LocalRateLimitError",
     "LoggingSink",
     "MemorySink",
+    "PostgresLedger",
     "SQLiteLedger",
     "Sink",
     "Spend",

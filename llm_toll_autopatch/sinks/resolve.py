@@ -93,7 +93,7 @@ def _from_name(name: str, source: str) -> Sink:
 def _without_secrets(name: str) -> str:
     """Return as much of `name` as can be shown: of a URL or anything with a user in it, only the scheme."""
     scheme, colon, _ = name.partition(":")
-    if not name.startswith(("sqlite:", "jsonl:")) and ("://" in name or "@" in name):
+    if name.startswith("postgres") or (not name.startswith(("sqlite:", "jsonl:")) and ("://" in name or "@" in name)):
         return (scheme if colon else "") + ":…"
     return name if len(name) <= _LONGEST_ECHO else name[:_LONGEST_ECHO] + "…"
 
@@ -123,5 +123,18 @@ def _sqlite(rest: str) -> Sink:
     return SQLiteLedger(path_from_url("sqlite:" + rest))
 
 
-_SINKS: dict[str, Callable[[str], Sink]] = {"memory": _memory, "log": _log, "jsonl:": _jsonl, "sqlite:": _sqlite}
+def _postgres(rest: str) -> Sink:
+    from llm_toll_autopatch.ledger.postgres import PostgresLedger
+
+    return PostgresLedger("postgresql:" + rest)
+
+
+_SINKS: dict[str, Callable[[str], Sink]] = {
+    "memory": _memory,
+    "log": _log,
+    "jsonl:": _jsonl,
+    "sqlite:": _sqlite,
+    "postgresql:": _postgres,
+    "postgres:": _postgres,
+}
 """By name, or by scheme with its colon."""
