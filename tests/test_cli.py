@@ -241,7 +241,7 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("arguments", "part"),
         [
-            (["report", "--by", "colour"], "'colour'; by any of: project, model, provider, day, method"),
+            (["report", "--by", "colour"], "'colour'; by any of: project, model, provider, day, week, month"),
             (
                 ["report", "--since", "last week"],
                 "--since: 'last week' is no such moment; accepted: a date (2026-11-23)",

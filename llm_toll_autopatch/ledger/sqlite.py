@@ -139,7 +139,7 @@ class SQLiteLedger(SQLiteReader):
         """
         with self._held():
             connection = self._opened()
-            with _all_or_nothing(connection):
+            with _all_or_nothing(connection, self._busy_timeout_s):
                 yield connection
 
     def add(self, records: Iterable[CallRecord]) -> int:
@@ -262,8 +262,16 @@ class SQLiteLedger(SQLiteReader):
 
 
 @contextmanager
-def _all_or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
+def _all_or_nothing(connection: sqlite3.Connection, patience_s: float = 0.0) -> Iterator[None]:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            break
+        except sqlite3.OperationalError as error:
+            # SQLite itself has waited for a step already.
+            if not _is_busy(error) or time.monotonic() >= deadline:
+                raise
     try:
         yield
         connection.execute("COMMIT")
