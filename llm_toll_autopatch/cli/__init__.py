@@ -78,7 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser_of(names: Container[str]) -> argparse.ArgumentParser:
     """Return the parser of all commands, with the arguments of those in `names`: the others need not be imported."""
     parser = argparse.ArgumentParser(
-        prog="autotoll", description="Meter every LLM call of a Python process.", allow_abbrev=False
+        prog="autotoll",
+        description="Meter every LLM call of a Python process.",
+        epilog="autotoll COMMAND --help says more.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"autotoll {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")

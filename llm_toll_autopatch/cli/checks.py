@@ -106,7 +106,7 @@ def _sdk(name: str, provider: ProviderStatus) -> Iterator[Finding]:
     level: Literal["ok", "wrong"] = "ok" if provider.patched else "wrong"
     yield Finding(level, name, f"{provider.version}, {len(provider.patched)} methods are metered")
     for method in provider.missing:
-        yield Finding("wrong", name, f"{method} is not where it was, and not metered: pip install -U llm-toll-autopatch")
+        yield Finding("wrong", name, f"{method} has moved, and is not metered: pip install -U llm-toll-autopatch")
     for module in provider.foreign:
         yield Finding("note", name, f"also wrapped by {module}")
 
@@ -138,7 +138,8 @@ def ledger(asked: SQLiteLedger, *, thorough: bool) -> Iterator[Finding]:
     if not health.writable:
         yield Finding("wrong", "ledger", "this user cannot write to it")
     for damage in health.damage:
-        yield Finding("wrong", "ledger", f"damaged: {damage}; save what can be read: autotoll export --jsonl -o calls.jsonl")
+        rescue = "save what can be read: autotoll export --jsonl -o calls.jsonl"
+        yield Finding("wrong", "ledger", f"damaged: {damage}; {rescue}")
 
 
 def _nearest(path: Path) -> Path:
@@ -161,8 +162,8 @@ def prices(asked: SQLiteLedger) -> Iterator[Finding]:
         yield Finding(
             "note",
             "prices",
-            f"{calls_text(group.unknown_cost_calls)} of {model!r} without a known cost: `autotoll prices MODEL` says what"
-            " is known now, `autotoll reprice --unknown` computes them again",
+            f"{calls_text(group.unknown_cost_calls)} of {model!r} without a known cost: `autotoll prices MODEL` says"
+            " what is known now, `autotoll reprice --unknown` computes them again",
         )
     if len(unknown) > _MOST_MODELS:
         yield Finding("note", "prices", f"and {len(unknown) - _MOST_MODELS:,} more models")

@@ -37,7 +37,7 @@ _SINK_VARIABLE = "LLM_TOLL_AUTOPATCH_SINK"
 
 
 class Calls(NamedTuple):
-    """Which calls: those that started at `since` or later, and before `until` (None: all), and have the values `where`."""
+    """Which calls: those that started at `since` or later, and before `until` (None: all), and are as `where` says."""
 
     since: datetime | None
     until: datetime | None
@@ -70,8 +70,8 @@ def ledger(arguments: argparse.Namespace) -> SQLiteLedger:
 
 def add_period(parser: argparse.ArgumentParser) -> None:
     """Add `--since` and `--until`."""
-    parser.add_argument("--since", metavar="WHEN", help=f"only calls that started then or later: {periods.ACCEPTED}")
-    parser.add_argument("--until", metavar="WHEN", help="only calls that started before; a day that is named is within")
+    parser.add_argument("--since", metavar="WHEN", help=f"only calls from then on: {periods.ACCEPTED}")
+    parser.add_argument("--until", metavar="WHEN", help="only calls until then; a day that is named is within")
     parser.set_defaults(error=parser.error)
 
 
@@ -88,10 +88,8 @@ def calls(arguments: argparse.Namespace) -> Calls:
     now = datetime.now(UTC)
     where = {name: given for name in FILTERS if (given := getattr(arguments, name, None))}
     try:
-        for tag in getattr(arguments, "tag", None) or ():
-            name, equals, value = tag.partition("=")
-            if not (name and equals):
-                raise ValueError(f"--tag: {tag!r} is not NAME=VALUE")
+        for text in getattr(arguments, "tag", None) or ():
+            name, value = _tag(text)
             where.setdefault(TAG + name, []).append(value)
         return Calls(
             since=_given("--since", getattr(arguments, "since", None), lambda text: periods.since(text, now)),
@@ -124,6 +122,13 @@ def prices(arguments: argparse.Namespace) -> Prices:
         return Prices(overrides)
     except (OSError, TypeError, ValueError) as error:
         _end(arguments, f"--prices: {error}")
+
+
+def _tag(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"--tag: {text!r} is not NAME=VALUE")
+    return name, value
 
 
 def _end(arguments: argparse.Namespace, message: str) -> NoReturn:

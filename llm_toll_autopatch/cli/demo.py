@@ -1,4 +1,4 @@
-"""`autotoll demo`: calls with the SDKs that are installed, to a simulator on this machine, and what they would have cost."""
+"""`autotoll demo`: calls with the SDKs that are installed, to a simulator here, and what they would have cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_toll_autopatch.cli.exits import FAILED, OK, CommandError
+from llm_toll_autopatch.cli.exits import OK, CommandError
 from llm_toll_autopatch.cli.spending import in_order, show_table
 from llm_toll_autopatch.cli.terminal import is_terminal
 from llm_toll_autopatch.sdks import SDKS
@@ -46,8 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
             check=False,
         )
         if done.returncode:
-            print(f"autotoll: the demo ended with exit code {done.returncode}; `autotoll doctor` may know", file=sys.stderr)
-            return FAILED
+            raise CommandError(f"the demo ended with exit code {done.returncode}; `autotoll doctor` may know why")
         _report(path)
     return OK
 

@@ -13,7 +13,7 @@ from llm_toll_autopatch.cli.terminal import Styles
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from llm_toll_autopatch.cli.checks import Finding
 
@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what was found and return the exit code: 1 if something is wrong."""
     columns, styles = Columns([False, False, False]), Styles(sys.stdout)
-    colours = {"ok": str, "note": styles.yellow, "wrong": styles.red}
+    colours: dict[str, Callable[[str], str]] = {"ok": str, "note": styles.yellow, "wrong": styles.red}
     bad = 0
     for finding in _findings(arguments):
         bad += finding.level == "wrong" or (arguments.strict and finding.level == "note")

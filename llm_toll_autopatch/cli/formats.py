@@ -48,4 +48,5 @@ def write_csv(records: Iterable[CallRecord], file: IO[bytes]) -> None:
 def flat(record: CallRecord) -> dict[str, Any]:
     """Return the values of `COLUMNS`, as `record_to_dict` has them."""
     row = record_to_dict(record)
-    return row | row.pop("usage")
+    row.update(row.pop("usage"))
+    return row

@@ -7,7 +7,9 @@ from datetime import UTC, date, datetime, time, timedelta
 
 __all__ = ["ACCEPTED", "since", "until"]
 
-ACCEPTED = "a date (2026-11-23), a time (2026-11-23T09:00, UTC unless it says), 7d, 24h, 90m, today, yesterday, week, month"
+ACCEPTED = (
+    "a date (2026-11-23), a time (2026-11-23T09:00, UTC unless it says), 7d, 24h, 90m, today, yesterday, week, month"
+)
 """What can be given, for help and errors."""
 
 _DAY = timedelta(days=1)

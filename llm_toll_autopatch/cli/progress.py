@@ -1,4 +1,4 @@
-"""How far a long piece of work is: a bar on stderr, if that is a terminal and `rich` is installed; nothing otherwise."""
+"""How far a long piece of work is: a bar on stderr, if that is a terminal and `rich` is installed."""
 
 from __future__ import annotations
 

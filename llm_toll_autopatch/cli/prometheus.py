@@ -1,4 +1,4 @@
-"""A ledger's sums in Prometheus' text format: right for any number of processes, since they all write into the ledger."""
+"""A ledger's sums in Prometheus' text format: right for any number of processes, which all write into the ledger."""
 
 from __future__ import annotations
 
@@ -49,5 +49,6 @@ def write_prometheus(groups: Sequence[Totals]) -> Iterator[str]:
         yield f"# HELP {name} {meaning}"
         yield f"# TYPE {name} counter"
         for group in groups:
-            labels = ",".join(f'{label}="{value.translate(_ESCAPES)}"' for label, value in zip(LABELS, group.key, strict=True))
+            pairs = zip(LABELS, group.key, strict=True)
+            labels = ",".join(f'{label}="{value.translate(_ESCAPES)}"' for label, value in pairs)
             yield from (f"{name}{{{labels}{more}}} {value}" for more, value in values(group))

@@ -51,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{calls_text(calls)} from before {before:%Y-%m-%d %H:%M}Z would be deleted.")
             return OK
         sys.stdout.flush()
-        if not (arguments.yes or confirmed(f"Delete {calls_text(calls)} from before {before:%Y-%m-%d %H:%M}Z for good?")):
+        question = f"Delete {calls_text(calls)} from before {before:%Y-%m-%d %H:%M}Z for good?"
+        if not (arguments.yes or confirmed(question)):
             print("Nothing is deleted.")
             return FAILED
         from llm_toll_autopatch.ledger.pruning import prune

@@ -75,7 +75,8 @@ def spending(by: Sequence[str], groups: Sequence[Totals], *, bars: str | None = 
 
 def rich_spending(cells: Spending) -> Table:
     """Return the cells as a table of `rich`."""
-    return rich_table(cells.header, cells.right, cells.rows, names=range(cells.keys), bars=cells.keys + 5, last=cells.total)
+    names = range(cells.keys)
+    return rich_table(cells.header, cells.right, cells.rows, names=names, bars=cells.keys + 5, last=cells.total)
 
 
 def _bar(group: Totals, most: Decimal, encoding: str) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Columns", "aligned", "bar", "printable", "rich_table"]
 
 _GAP = "  "
+_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 
 
 def printable(text: str) -> str:
@@ -50,9 +51,9 @@ def aligned(rows: Iterable[Sequence[str]], right: Sequence[bool]) -> list[str]:
 
 
 def bar(share: float, width: int, encoding: str | None) -> str:
-    """Return a bar of at most `width` cells for a share from 0 to 1: of eighths of a block where `encoding` has them."""
+    """Return a bar of at most `width` cells for a share from 0 to 1, of eighths of a cell if `encoding` has them."""
     eighths = round(max(0.0, min(share, 1.0)) * width * 8) or (1 if share > 0 else 0)
-    blocks = "\u2588" * (eighths // 8) + ("", *"\u258f\u258e\u258d\u258c\u258b\u258a\u2589")[eighths % 8]
+    blocks = "█" * (eighths // 8) + _EIGHTHS[eighths % 8]
     try:
         blocks.encode(encoding or "ascii")
     except UnicodeEncodeError:

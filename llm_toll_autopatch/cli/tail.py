@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.records import CallRecord
 
-__all__ = ["configure", "count", "run", "seconds"]
+__all__ = ["add_interval", "configure", "count", "run"]
 
 _LINES = 10
 
@@ -27,10 +27,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `tail`."""
     parser.add_argument("-n", "--lines", type=count, default=_LINES, metavar="N", help=f"how many (default: {_LINES})")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with those that come in, until Ctrl-C")
-    parser.add_argument("--interval", type=seconds, default=1.0, metavar="SECONDS", help="how often to look (default: 1)")
+    add_interval(parser)
     parser.add_argument("--json", action="store_true", help="whole records as JSON Lines")
     chosen.add_ledger(parser)
     chosen.add_filters(parser)
+
+
+def add_interval(parser: argparse.ArgumentParser) -> None:
+    """Add `--interval`."""
+    parser.add_argument(
+        "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="how often to look (default: 1)"
+    )
 
 
 def count(text: str) -> int:
@@ -40,7 +47,7 @@ def count(text: str) -> int:
     return int(text)
 
 
-def seconds(text: str) -> float:
+def _seconds(text: str) -> float:
     """Return a number of seconds that one can wait for, for argparse."""
     try:
         value = float(text)

@@ -21,7 +21,7 @@ from llm_toll_autopatch.cli.spending import (
     spending,
 )
 from llm_toll_autopatch.cli.table import rich_table
-from llm_toll_autopatch.cli.tail import count, seconds
+from llm_toll_autopatch.cli.tail import add_interval, count
 from llm_toll_autopatch.cli.terminal import rich_console
 from llm_toll_autopatch.ledger.groupings import PERIODS
 from llm_toll_autopatch.ledger.totals import Totals, sum_totals
@@ -47,8 +47,10 @@ _TERMINATED = 128 + signal.SIGTERM
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `watch`."""
     parser.add_argument("--by", action="extend", type=groupings, metavar="NAME[,NAME]", help="group by, as for report")
-    parser.add_argument("-n", "--lines", type=count, default=_LINES, metavar="N", help=f"last calls (default: {_LINES})")
-    parser.add_argument("--interval", type=seconds, default=1.0, metavar="SECONDS", help="how often to look (default: 1)")
+    parser.add_argument(
+        "-n", "--lines", type=count, default=_LINES, metavar="N", help=f"how many of the last calls (default: {_LINES})"
+    )
+    add_interval(parser)
     parser.add_argument("--since", metavar="WHEN", help="only calls that started then or later (default: today, UTC)")
     chosen.add_ledger(parser)
     chosen.add_filters(parser)

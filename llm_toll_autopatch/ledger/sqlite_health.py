@@ -7,7 +7,6 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_toll_autopatch.ledger.errors import LedgerError
@@ -15,6 +14,8 @@ from llm_toll_autopatch.ledger.schema import MIGRATIONS
 from llm_toll_autopatch.ledger.sqlite_reading import version_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
 
 __all__ = ["LedgerHealth", "examine"]
@@ -62,7 +63,8 @@ def examine(ledger: SQLiteLedger, *, thorough: bool = False) -> LedgerHealth:
         raise LedgerError(f"no ledger at {path}; has anything been metered yet?")
     files = [file for file in (path, path.with_name(path.name + _WAL)) if file.exists()]
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=5, isolation_level=None)) as connection:
+        url = f"{path.as_uri()}?mode=rw"
+        with closing(sqlite3.connect(url, uri=True, timeout=5, isolation_level=None)) as connection:
             connection.execute("PRAGMA query_only = 1")
             version = version_of(connection, path)
             damage = connection.execute(f"PRAGMA {'integrity_check' if thorough else 'quick_check'}").fetchall()

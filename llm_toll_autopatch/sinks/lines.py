@@ -16,7 +16,7 @@ __all__ = ["record_from_line"]
 
 _TEXTS = ("id", "provider", "operation", "method", "model", "project")
 _MAYBE_TEXTS = ("response_model", "service_tier", "response_id", "error_type", "endpoint")
-_ONE_OF = {"outcome": get_args(Outcome), "usage_source": get_args(UsageSource)}
+_KNOWN = {"outcome": get_args(Outcome), "usage_source": get_args(UsageSource)}
 
 
 def record_from_line(line: str | bytes) -> CallRecord:
@@ -68,7 +68,11 @@ def _wrong(record: CallRecord) -> str | None:
     problems = [
         *(f"{name} is not a text" for name in _TEXTS if not isinstance(getattr(record, name), str)),
         *(f"{name} is not a text" for name in _MAYBE_TEXTS if not isinstance(getattr(record, name), str | None)),
-        *(f"{name} is none of {', '.join(known)}" for name, known in _ONE_OF.items() if getattr(record, name) not in known),
+        *(
+            f"{name} is none of {', '.join(known)}"
+            for name, known in _KNOWN.items()
+            if getattr(record, name) not in known
+        ),
         *(f"{name} is not a whole number" for name, value in counts.items() if type(value) is not int),
     ]
     if not record.id:
@@ -79,8 +83,10 @@ def _wrong(record: CallRecord) -> str | None:
         problems.append("cost_usd is not a number")
     if not isinstance(record.stream, bool):
         problems.append("stream is neither true nor false")
-    if not isinstance(record.duration_s, int | float) or not isinstance(record.time_to_first_chunk_s, int | float | None):
-        problems.append("duration_s or time_to_first_chunk_s is not a number")
+    if not isinstance(record.duration_s, int | float):
+        problems.append("duration_s is not a number")
+    if not isinstance(record.time_to_first_chunk_s, int | float | None):
+        problems.append("time_to_first_chunk_s is not a number")
     if any(not isinstance(value, str) for value in record.tags.values()):
         problems.append("the value of a tag is not a text")
     return problems[0] if problems else None
