@@ -84,7 +84,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 
 
 def calls(arguments: argparse.Namespace) -> Calls:
-    """Return what `--since`, `--until` and the filters say, if there are any; end the program if that makes no sense."""
+    """Return what `--since`, `--until` and the filters say, where there are any; end the program if it is nonsense."""
     now = datetime.now(UTC)
     where = {name: given for name in FILTERS if (given := getattr(arguments, name, None))}
     try:

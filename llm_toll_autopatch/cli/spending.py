@@ -122,15 +122,15 @@ def calls_text(count: int) -> str:
 def show_table(by: Sequence[str], groups: Sequence[Totals], *, bars: bool) -> None:
     """Print the table on stdout."""
     cells = spending(by, groups, bars=(sys.stdout.encoding or "ascii") if bars else None)
-    console = rich_console(sys.stdout)
+    styles = Styles(sys.stdout)
+    console = rich_console(sys.stdout) if styles.on else None
     if console is not None:
         console.print(rich_spending(cells))
     else:
-        styles = Styles(sys.stdout)
         header, *lines, last = aligned([cells.header, *cells.rows, cells.total], cells.right)
         print("\n".join([styles.bold(header), *lines, styles.bold(last)]))
     lines = list(legend(sum_totals(groups)))
     if lines:
         print()
     for line in lines:
-        print(Styles(sys.stdout).dim(line))
+        print(styles.dim(line))

@@ -37,10 +37,14 @@ def rich_console(stream: IO[str]) -> Console | None:
 
 
 class Styles:
-    """Bold and dim text for a terminal; plain text for anything else, and under `NO_COLOR` (no-color.org)."""
+    """Bold and dim text for a terminal; plain text for anything else, and under `NO_COLOR` (no-color.org).
+
+    Attributes:
+        on: Whether there are styles.
+    """
 
     def __init__(self, stream: IO[str]) -> None:
-        self._on = is_terminal(stream) and not os.environ.get("NO_COLOR")
+        self.on = is_terminal(stream) and not os.environ.get("NO_COLOR")
 
     def bold(self, text: str) -> str:
         """Return `text` in bold."""
@@ -59,7 +63,7 @@ class Styles:
         return self._styled("33", text)
 
     def _styled(self, style: str, text: str) -> str:
-        return f"\033[{style}m{text}\033[0m" if self._on else text
+        return f"\033[{style}m{text}\033[0m" if self.on else text
 
 
 def confirmed(question: str) -> bool:

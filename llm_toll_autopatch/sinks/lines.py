@@ -56,9 +56,14 @@ def _why(row: Mapping[str, Any], error: Exception) -> str:
     missing = [name for name in (*_TEXTS, "started_at") if name not in row and name != "project"]
     if missing:
         return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
-    if isinstance(error, ValueError):
-        return "started_at is not an ISO 8601 time"
-    return "usage, tags, cost_usd or started_at is not of its kind"
+    usage = row.get("usage", {})
+    objects = {"usage": usage, "tags": row.get("tags", {})}
+    if isinstance(usage, dict):
+        objects["usage.details"] = usage.get("details", {})
+    wrong = [name for name, value in objects.items() if not isinstance(value, dict)]
+    if wrong:
+        return f"{wrong[0]} is not a JSON object"
+    return "started_at is not an ISO 8601 time" if isinstance(error, ValueError) else "a value is not of its kind"
 
 
 def _wrong(record: CallRecord) -> str | None:
