@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from llm_toll_autopatch.cli.table import aligned, bar, printable, rich_table
-from llm_toll_autopatch.cli.terminal import Styles, rich_console
+from llm_toll_autopatch.cli.terminal import Styles, rich_console, width
 from llm_toll_autopatch.ledger.groupings import PERIODS
 from llm_toll_autopatch.ledger.money import decimals_for, format_usd
 from llm_toll_autopatch.ledger.totals import Totals, sum_totals
@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-__all__ = ["Spending", "calls_text", "cost_text", "in_order", "legend", "rich_spending", "show_table", "spending"]
+__all__ = [
+    "Spending",
+    "calls_text",
+    "cost_text",
+    "fitting",
+    "in_order",
+    "legend",
+    "rich_spending",
+    "show_table",
+    "spending",
+]
 
 _BAR_WIDTH = 20
 
@@ -50,15 +60,18 @@ def _most_expensive_first(group: Totals) -> tuple[bool, Decimal, int, tuple[str,
     return group.cost_usd is None, -cost, -(group.input_tokens + group.output_tokens), group.key
 
 
-def spending(by: Sequence[str], groups: Sequence[Totals], *, bars: str | None = None) -> Spending:
+def spending(
+    by: Sequence[str], groups: Sequence[Totals], *, bars: str | None = None, total: Totals | None = None
+) -> Spending:
     """Return the cells for `groups`, which are grouped `by`, and their total.
 
     Args:
         by: The groupings.
         groups: In the order of the rows.
         bars: The encoding of the bars of cost; None for no bars.
+        total: The sums for the last row; None for those of `groups`.
     """
-    total = sum_totals(groups)
+    total = sum_totals(groups) if total is None else total
     everything = [*groups, total]
     places = decimals_for(group.cost_usd for group in everything if group.cost_usd is not None)
     keys = [*([printable(value) or "-" for value in group.key] for group in groups)]
@@ -119,9 +132,19 @@ def calls_text(count: int) -> str:
     return f"{count:,} call{'' if count == 1 else 's'}"
 
 
+def fitting(by: Sequence[str], groups: Sequence[Totals], *, bars: str | None, total: Totals | None = None) -> Spending:
+    """Return the cells as `spending` does, without the bars if the terminal is too narrow for them."""
+    cells = spending(by, groups, bars=bars, total=total)
+    if bars is None or max(map(len, aligned([cells.header, *cells.rows, cells.total], cells.right))) <= width(
+        sys.stdout
+    ):
+        return cells
+    return spending(by, groups, total=total)
+
+
 def show_table(by: Sequence[str], groups: Sequence[Totals], *, bars: bool) -> None:
     """Print the table on stdout."""
-    cells = spending(by, groups, bars=(sys.stdout.encoding or "ascii") if bars else None)
+    cells = fitting(by, groups, bars=(sys.stdout.encoding or "ascii") if bars else None)
     styles = Styles(sys.stdout)
     console = rich_console(sys.stdout) if styles.on else None
     if console is not None:

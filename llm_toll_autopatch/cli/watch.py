@@ -15,10 +15,10 @@ from llm_toll_autopatch.cli.report import groupings
 from llm_toll_autopatch.cli.spending import (
     calls_text,
     cost_text,
+    fitting,
     in_order,
     legend,
     rich_spending,
-    spending,
 )
 from llm_toll_autopatch.cli.table import rich_table
 from llm_toll_autopatch.cli.tail import add_interval, count
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     sights = _sights(chosen.ledger(arguments), by, calls.since, calls.where, arguments)
     console = rich_console(sys.stdout)
     # A terminal must get its cursor back, however this ends.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     try:
         if console is None:
             for seen in sights:
@@ -92,6 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
             _live(console, by, sights)
     except KeyboardInterrupt:  # the way to end it
         return OK
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return OK
 
 
@@ -103,8 +105,9 @@ def _sights(
         last.extend(records)
         now = datetime.now(UTC)
         start = periods.since("today", now) if since is None else since  # a watch may go on past midnight
-        groups = ledger.totals(by, start, where=where) if ledger.path.exists() else []
-        hour = ledger.totals((), now - timedelta(hours=1), where=where) if groups else []
+        there = ledger.path.exists()
+        groups = ledger.totals(by, start, where=where) if there else []
+        hour = ledger.totals((), now - timedelta(hours=1), where=where) if there else []
         yield Seen(now, start, in_order(by, groups), sum_totals(hour), last)
 
 
@@ -123,9 +126,7 @@ def _view(by: Sequence[str], seen: Seen, encoding: str) -> Group:
     parts: list[Any] = [Text(seen.headline(), style="bold"), Text()]
     if seen.groups:
         shown = seen.groups[-_GROUPS:] if any(name in PERIODS for name in by) else seen.groups[:_GROUPS]
-        cells = spending(by, shown, bars=encoding)
-        total = spending(by, seen.groups, bars=encoding).total
-        parts.append(rich_spending(cells._replace(total=total)))
+        parts.append(rich_spending(fitting(by, shown, bars=encoding, total=sum_totals(seen.groups))))
         if len(seen.groups) > len(shown):
             parts.append(Text(f"and {len(seen.groups) - len(shown):,} more groups", style="dim"))
     else:
