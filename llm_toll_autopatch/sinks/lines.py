@@ -35,8 +35,11 @@ def record_from_line(line: str | bytes) -> CallRecord:
         raise ValueError(f"not JSON: {error.msg} at character {error.colno}") from None
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - one error for all that may be wrong
-    if isinstance(row.get("cost_usd"), float):  # as other tools write it: the decimals that stand there
-        row["cost_usd"] = repr(row["cost_usd"])
+    cost = row.get("cost_usd")
+    if isinstance(cost, bool | list | dict):
+        raise ValueError("cost_usd is not a number")  # noqa: TRY004 - as above
+    if isinstance(cost, float):  # as other tools write it: the decimals that stand there
+        row["cost_usd"] = repr(cost)
     try:
         record = record_from_dict(row)
     except KeyError as error:
