@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,40 @@ import pytest
 from terminals import run
 from test_cli import ledger, record, write
 
+from llm_toll_autopatch.cli import main
 from llm_toll_autopatch.ledger import SQLiteLedger
 from llm_toll_autopatch.ledger.schema import MIGRATIONS
 
 __all__ = ["ledger"]  # a fixture
 
 
-def findings(*arguments: object, code: int = 0, **environment: str) -> list[dict[str, Any]]:
-    """What the command found."""
-    done = run("doctor", "--json", *arguments, **environment)
-    assert (done.returncode, done.stderr) == (code, "")
-    return [json.loads(line) for line in done.stdout.splitlines()]
+class Doctor:
+    """Runs the command in this process, where the SDKs have been imported already."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: object, code: int = 0) -> list[dict[str, Any]]:
+        """Return what it found."""
+        assert main(["doctor", "--json", *map(str, arguments)]) == code
+        captured = self._capsys.readouterr()
+        assert captured.err == ""
+        return [json.loads(line) for line in captured.out.splitlines()]
+
+
+@pytest.fixture
+def findings(capsys: pytest.CaptureFixture[str]) -> Doctor:
+    """The command."""
+    return Doctor(capsys)
+
+
+def of_a_process(ledger: Path, first_on_path: Path) -> list[dict[str, Any]]:
+    """What the command found as a process, with one more directory on its path."""
+    done = run("doctor", "--json", "--ledger", ledger, PYTHONPATH=f"{first_on_path}{os.pathsep}{Path.cwd()}")
+    assert done.stderr == ""
+    found: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == ("wrong" in {each["level"] for each in found})
+    return found
 
 
 def about(found: list[dict[str, Any]], subject: str) -> list[tuple[str, str]]:
@@ -31,7 +53,7 @@ def about(found: list[dict[str, Any]], subject: str) -> list[tuple[str, str]]:
     return [(each["level"], each["text"]) for each in found if each["subject"] == subject]
 
 
-def test_sound(ledger: Path) -> None:
+def test_sound(findings: Doctor, ledger: Path) -> None:
     """Where all is well, every SDK is patched and the ledger sound."""
     found = findings("--thorough", "--ledger", ledger)
     assert {each["level"] for each in found} == {"ok"}
@@ -46,14 +68,15 @@ def test_sound(ledger: Path) -> None:
 
 
 def test_for_people(ledger: Path) -> None:
-    """A line for each, and nothing is written anywhere."""
+    """As a process it prints a line for each, and writes nothing anywhere."""
     before = ledger.read_bytes()
     done = run("doctor", "--ledger", ledger)
+    assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 6
     assert ledger.read_bytes() == before
 
 
-def test_nothing_yet(tmp_path: Path) -> None:
+def test_nothing_yet(findings: Doctor, tmp_path: Path) -> None:
     """No ledger is worth knowing, and only wrong for the strict; none is made."""
     path = tmp_path / "new" / "ledger.db"
     assert about(findings("--ledger", path), "ledger") == [("note", f"none at {path} yet: nothing has been metered")]
@@ -61,7 +84,7 @@ def test_nothing_yet(tmp_path: Path) -> None:
     assert not path.parent.exists()
 
 
-def test_unknown_prices(ledger: Path) -> None:
+def test_unknown_prices(findings: Doctor, ledger: Path) -> None:
     """Models whose calls have no known cost are named, the most calls first; calls without any usage are not meant."""
     unknown = [record(model=model, cost_usd=None) for model in ("my-model", "my-model", "other")]
     write(ledger, *unknown, record(model="lost", cost_usd=None, usage_source="missing"))
@@ -73,7 +96,7 @@ def test_unknown_prices(ledger: Path) -> None:
     assert "autotoll reprice --unknown" in found[0][1]
 
 
-def test_damaged(ledger: Path) -> None:
+def test_damaged(findings: Doctor, ledger: Path) -> None:
     """A damaged file is wrong, whether it can still be opened or not."""
     with SQLiteLedger(ledger) as large:
         large.add(record() for _ in range(2000))
@@ -88,7 +111,7 @@ def test_damaged(ledger: Path) -> None:
     assert (level, "cannot be read" in text) == ("wrong", True)
 
 
-def test_newer(ledger: Path) -> None:
+def test_newer(findings: Doctor, ledger: Path) -> None:
     """A ledger of a newer version says what to upgrade."""
     with SQLiteLedger(ledger).transaction() as connection:
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
@@ -96,12 +119,11 @@ def test_newer(ledger: Path) -> None:
     assert (level, "pip install -U llm-toll-autopatch" in text) == ("wrong", True)
 
 
-def test_settings(ledger: Path) -> None:
+def test_settings(findings: Doctor, ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A setting that makes no sense is wrong, and named."""
-    done = run("doctor", "--json", "--ledger", ledger, LLM_TOLL_AUTOPATCH_SINK="nonsense")
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    [(level, text)] = about(found, "settings")
-    assert (done.returncode, level) == (1, "wrong")
+    monkeypatch.setenv("LLM_TOLL_AUTOPATCH_SINK", "nonsense")
+    [(level, text)] = about(findings("--ledger", ledger, code=1), "settings")
+    assert level == "wrong"
     assert "LLM_TOLL_AUTOPATCH_SINK" in text
 
 
@@ -118,7 +140,7 @@ def test_moved_method(ledger: Path, python_path: Path) -> None:
     (python_path / "sitecustomize.py").write_text(
         "import openai.resources.embeddings as module\ndel module.Embeddings.create\n"
     )
-    found = findings("--ledger", ledger, code=1, PYTHONPATH=f"{python_path}{os.pathsep}{Path.cwd()}")
+    found = of_a_process(ledger, python_path)
     wrong = [text for level, text in about(found, "openai") if level == "wrong"]
     assert [text.partition(" has moved")[0] for text in wrong] == ["Embeddings.create (embeddings.create)"]
 
@@ -132,24 +154,14 @@ def test_foreign_wrapper(ledger: Path, python_path: Path) -> None:
         "import openai.resources.embeddings as module\nimport tracer, wrapt\n"
         "wrapt.wrap_function_wrapper(module, 'Embeddings.create', tracer.trace)\n"
     )
-    found = findings("--ledger", ledger, PYTHONPATH=f"{python_path}{os.pathsep}{Path.cwd()}")
+    found = of_a_process(ledger, python_path)
     assert ("note", "also wrapped by tracer") in about(found, "openai")
 
 
 def test_broken_sdk(ledger: Path, python_path: Path) -> None:
     """An SDK that cannot be imported is wrong; the others are looked at all the same."""
     (python_path / "anthropic.py").write_text("raise RuntimeError('broken installation')\n")
-    found = findings("--ledger", ledger, code=1, PYTHONPATH=f"{python_path}{os.pathsep}{Path.cwd()}")
+    found = of_a_process(ledger, python_path)
     [(level, text)] = about(found, "anthropic")
     assert (level, text.endswith("cannot be imported: RuntimeError: broken installation")) == ("wrong", True)
     assert about(found, "google")[0][0] == "ok"
-
-
-def test_module(ledger: Path) -> None:
-    """`python -m llm_toll_autopatch doctor` leaves nothing patched behind and ends like the command."""
-    done = subprocess.run(
-        [sys.executable, "-m", "llm_toll_autopatch", "doctor", "--ledger", str(ledger)],
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0

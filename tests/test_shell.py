@@ -67,7 +67,7 @@ class TestCompletion:
         script.write_text(run("completion", "bash").stdout)
         code = (
             f"source {script}; COMP_WORDS=(autotoll {{words}}); COMP_CWORD={{last}};"
-            " $(complete -p autotoll | sed 's/.*-F \\([^ ]*\\).*/\\1/') autotoll; printf '%s\\n' \"${{{{COMPREPLY[@]}}}}\""
+            " $(complete -p autotoll | sed 's/.*-F \\([^ ]*\\).*/\\1/') autotoll; printf '%s\\n' \"${{COMPREPLY[@]}}\""
         )
         for words, last, expected in (("re", 1, {"report", "reprice"}), ("prune --old", 2, {"--older-than"})):
             done = subprocess.run(
