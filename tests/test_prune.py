@@ -102,6 +102,17 @@ def test_vacuum(autotoll: Shell, tmp_path: Path) -> None:
     assert after < before / 4
 
 
+@pytest.mark.parametrize("rich", [True, False])
+@pytest.mark.parametrize(
+    ("arguments", "label"), [(["prune", "--older-than", "1d", "--yes"], "pruning"), (["reprice"], "repricing")]
+)
+def test_progress(ledger: Path, rich: bool, arguments: list[str], label: str) -> None:
+    """At a terminal long work shows how far it is, with `rich`; without, it just does it."""
+    with at_terminal(*arguments, "--ledger", ledger, rich=rich) as terminal:
+        assert terminal.end() == 0
+    assert (label in plain(terminal.text)) is rich
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"), [([], "--older-than"), (["--older-than", "old"], "--older-than: 'old' is no such moment")]
 )

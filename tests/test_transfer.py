@@ -212,6 +212,11 @@ class TestExport:
         assert path.read_text().count("\n") == 5
         assert [each.name for each in tmp_path.glob("calls.csv*")] == ["calls.csv"]
 
+    def test_device(self, ledger: Path) -> None:
+        """What is no file is written to, and not replaced."""
+        assert run("export", "--csv", "-o", "/dev/null", "--ledger", ledger).returncode == 0
+        assert Path("/dev/null").is_char_device()
+
     def test_unwritable(self, ledger: Path, tmp_path: Path) -> None:
         """A place that cannot be written to is an error in a line."""
         done = run("export", "--csv", "-o", tmp_path / "none" / "calls.csv", "--ledger", ledger)

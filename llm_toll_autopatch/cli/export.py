@@ -60,6 +60,10 @@ def _output(path: str | None) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         return
     target = Path(path)
+    if target.exists() and not target.is_file():  # a device, a pipe
+        with target.open("wb") as file:
+            yield file
+        return
     # Beside it, for only within a file system can it be put in its place in one step.
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
