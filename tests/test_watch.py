@@ -152,16 +152,16 @@ class TestWatch:
         now = datetime.now(UTC)
         path = write(
             tmp_path / "ledger.db",
-            *(record(project=f"p{number:02}", cost_usd=Decimal(number), started_at=now) for number in range(20)),
+            *(record(project=f"p{number:02}", cost_usd=Decimal(number), started_at=now) for number in range(50)),
         )
         with at_terminal("watch", "-n", 0, "--by", "project", "--interval", "0.05", "--ledger", path) as terminal:
             terminal.wait_for("Ctrl-C ends it")
             terminal.type(CTRL_C)
             assert terminal.end() == 0
         view = plain(terminal.text)
-        assert ("p19" in view, "p08" in view, "p07" in view) == (True, True, False)
-        assert "and 8 more groups" in view
-        assert "$190.00" in view
+        assert ("p49" in view, "p19" in view, "p18" in view) == (True, True, False)
+        assert "and 19 more groups" in view
+        assert "$1,225.00" in view
 
     def test_broken(self, autotoll: Shell, tmp_path: Path) -> None:
         """A file that is no ledger ends it with a reason."""

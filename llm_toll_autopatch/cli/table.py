@@ -66,17 +66,17 @@ def rich_table(
     right: Sequence[bool],
     rows: Iterable[Sequence[str]],
     *,
-    names: Container[int],
+    names: Container[int] = (),
     bars: int | None = None,
     last: Sequence[str] | None = None,
 ) -> Table:
-    """Return a table of `rich`, which breaks long names where the terminal is narrow.
+    """Return a table of `rich`, which fits into the terminal: where that is narrow, cells are broken or cut short.
 
     Args:
         header: The columns' names.
         right: For each column, whether its cells stand on the right.
         rows: The cells.
-        names: The numbers of the columns that may be broken.
+        names: The numbers of the columns whose cells may be broken.
         bars: The number of the column that has bars.
         last: One more row, in bold.
     """

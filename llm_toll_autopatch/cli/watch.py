@@ -40,7 +40,9 @@ __all__ = ["configure", "run"]
 
 _DEFAULT_BY = ("project", "model")
 _LINES = 8
-_GROUPS = 12
+_OTHER_LINES = 9
+"""Of the view, beside groups and calls."""
+_CLOCK = len("12:00:00")
 _TERMINATED = 128 + signal.SIGTERM
 
 
@@ -116,23 +118,26 @@ def _live(console: Console, by: Sequence[str], sights: Iterator[Seen]) -> None:
 
     with Live(console=console, auto_refresh=False, screen=False) as live:
         for seen in sights:
-            live.update(_view(by, seen, console.encoding), refresh=True)
+            room = max(1, console.size.height - _OTHER_LINES - len(seen.last))
+            live.update(_view(by, seen, room, console.encoding), refresh=True)
 
 
-def _view(by: Sequence[str], seen: Seen, encoding: str) -> Group:
+def _view(by: Sequence[str], seen: Seen, room: int, encoding: str) -> Group:
+    """Return what is shown, with as many groups as there is room for."""
     from rich.console import Group
     from rich.text import Text
 
     parts: list[Any] = [Text(seen.headline(), style="bold"), Text()]
     if seen.groups:
-        shown = seen.groups[-_GROUPS:] if any(name in PERIODS for name in by) else seen.groups[:_GROUPS]
+        shown = seen.groups[-room:] if any(name in PERIODS for name in by) else seen.groups[:room]
         parts.append(rich_spending(fitting(by, shown, bars=encoding, total=sum_totals(seen.groups))))
         if len(seen.groups) > len(shown):
             parts.append(Text(f"and {len(seen.groups) - len(shown):,} more groups", style="dim"))
     else:
         parts.append(Text("No calls yet.", style="dim"))
     if seen.last:
-        parts += [Text(), rich_table(HEADER, RIGHT, map(cells_of, seen.last), names=range(1, 4))]
+        rows = ([cells[0][-_CLOCK:], *cells[1:]] for cells in map(cells_of, seen.last))
+        parts += [Text(), rich_table(HEADER, RIGHT, rows)]
     parts += [Text(line, style="dim") for line in legend(sum_totals(seen.groups))]
     parts.append(Text("Ctrl-C ends it", style="dim"))
     return Group(*parts)
