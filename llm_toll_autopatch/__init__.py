@@ -8,6 +8,13 @@ The names are loaded when they are first used: importing this package imports no
 
 TYPE_CHECKING = False  # what type checkers take for `typing.TYPE_CHECKING`, without the time that importing it takes
 if TYPE_CHECKING:
+    from llm_toll_autopatch.budgets.errors import (
+        BudgetExceededError,
+        BudgetOverrunWarning,
+        BudgetUnavailableError,
+        LocalRateLimitError,
+        UnboundedCostError,
+    )
     from llm_toll_autopatch.estimate import TokenEstimateWarning
     from llm_toll_autopatch.health import Status
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
@@ -26,9 +33,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BudgetExceededError": "budgets.errors",
+    "BudgetOverrunWarning": "budgets.errors",
+    "BudgetUnavailableError": "budgets.errors",
     "CallRecord": "records",
     "CallbackSink": "sinks.callback",
     "JSONLinesSink": "sinks.jsonl",
+    "LocalRateLimitError": "budgets.errors",
     "LoggingSink": "sinks.log",
     "MemorySink": "sinks.memory",
     "SQLiteLedger": "ledger.sqlite",
@@ -37,6 +48,7 @@ _HOMES = {
     "Status": "health",
     "TeeSink": "sinks.tee",
     "TokenEstimateWarning": "estimate",
+    "UnboundedCostError": "budgets.errors",
     "UnknownPriceWarning": "pricing.prices",
     "Usage": "records",
     "flush": "patching",
@@ -48,9 +60,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "BudgetExceededError",
+    "BudgetOverrunWarning",
+    "BudgetUnavailableError",
     "CallRecord",
     "CallbackSink",
     "JSONLinesSink",
+    "LocalRateLimitError",
     "LoggingSink",
     "MemorySink",
     "SQLiteLedger",
@@ -59,6 +75,7 @@ __all__ = [
     "Status",
     "TeeSink",
     "TokenEstimateWarning",
+    "UnboundedCostError",
     "UnknownPriceWarning",
     "Usage",
     "__version__",

@@ -48,6 +48,10 @@ COMMANDS = (
     Command("doctor", "llm_toll_autopatch.cli.doctor", "check the SDKs, what is metered of them, and the ledger"),
     Command("demo", "llm_toll_autopatch.cli.demo", "make calls with the SDKs you have, to a simulator on this machine"),
     Command("completion", "llm_toll_autopatch.cli.completion", "print a script that completes commands in your shell"),
+    Command("config", "llm_toll_autopatch.cli.config", "show every setting, and where it comes from"),
+    Command("run", "llm_toll_autopatch.cli.run", "run a program and meter it, with all its children"),
+    Command("enable", "llm_toll_autopatch.cli.enable", "meter every program of this environment"),
+    Command("disable", "llm_toll_autopatch.cli.disable", "meter only programs that are told to"),
 )
 
 

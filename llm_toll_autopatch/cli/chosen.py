@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
+from llm_toll_autopatch import sources
 from llm_toll_autopatch.cli import periods
 from llm_toll_autopatch.ledger.groupings import TAG
 from llm_toll_autopatch.ledger.location import SQLITE_SCHEME, path_from_url
@@ -33,7 +33,6 @@ __all__ = [
 _T = TypeVar("_T")
 FILTERS = ("project", "model", "provider", "method", "outcome")
 """Groupings that are an option of their own."""
-_SINK_VARIABLE = "LLM_TOLL_AUTOPATCH_SINK"
 
 
 class Calls(NamedTuple):
@@ -49,8 +48,8 @@ def add_ledger(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ledger",
         metavar="PATH",
-        help="the ledger: a path or a sqlite:/// URL (default: LLM_TOLL_AUTOPATCH_SINK if that is such a URL, or else"
-        " the file in the user's data directory)",
+        help="the ledger: a path or a sqlite:/// URL (default: the sink of the settings if that is such a URL, which"
+        " `autotoll config` shows, or else the file in the user's data directory)",
     )
     parser.set_defaults(error=parser.error)
 
@@ -60,8 +59,8 @@ def ledger(arguments: argparse.Namespace) -> SQLiteLedger:
     try:
         path = _given("--ledger", arguments.ledger, _path)
         if path is None:
-            path = _given(_SINK_VARIABLE, _url_from_environment(), path_from_url)
-    except ValueError as error:
+            path = _given(*_configured(), path_from_url)
+    except (TypeError, ValueError) as error:
         _end(arguments, str(error))
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
 
@@ -96,7 +95,7 @@ def calls(arguments: argparse.Namespace) -> Calls:
             until=_given("--until", getattr(arguments, "until", None), lambda text: periods.until(text, now)),
             where=where,
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         _end(arguments, str(error))
 
 
@@ -150,6 +149,9 @@ def _given(source: str, text: str | None, read: Callable[[str], _T]) -> _T | Non
         raise ValueError(f"{source}: {error}") from None
 
 
-def _url_from_environment() -> str | None:
-    sink = os.environ.get(_SINK_VARIABLE, "")
-    return sink if sink.startswith(SQLITE_SCHEME) else None
+def _configured() -> tuple[str, str | None]:
+    """Return where the sink of the settings is written, and its first ledger if it has one."""
+    written = sources.find()["sink"]
+    value = written.read()
+    named = value if isinstance(value, list) else [value]
+    return written.source, next((x for x in named if isinstance(x, str) and x.startswith(SQLITE_SCHEME)), None)

@@ -71,7 +71,11 @@ class Seen(NamedTuple):
         """Return the sums in a line."""
         total = sum_totals(self.groups)
         cost = cost_text(total.cost_usd, estimated=bool(total.estimated_calls))
-        unknown = f" + {total.unknown_cost_calls:,} unknown" if total.unknown_cost_calls and total.cost_usd is not None else ""
+        unknown = (
+            f" + {total.unknown_cost_calls:,} unknown"
+            if total.unknown_cost_calls and total.cost_usd is not None
+            else ""
+        )
         return (
             f"{self.now:%H:%M:%S}Z  since {self.since:%Y-%m-%d %H:%M}Z: {cost}{unknown}, {calls_text(total.calls)},"
             f" {total.input_tokens:,} in, {total.output_tokens:,} out; last hour: {cost_text(self.hour.cost_usd)}"

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from llm_toll_autopatch.ledger.schema import instant
+from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.sqlite_reading import version_of
 from llm_toll_autopatch.sinks import SinkUnavailableError
 

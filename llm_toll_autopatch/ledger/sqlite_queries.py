@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.ledger.groupings import TAG, Where, check_groupings, values_of
+from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.money import from_nano_usd
-from llm_toll_autopatch.ledger.schema import COLUMNS, instant
+from llm_toll_autopatch.ledger.schema import COLUMNS
 from llm_toll_autopatch.ledger.totals import Totals
 
 if TYPE_CHECKING:
