@@ -63,6 +63,8 @@ def test_sound(findings: Doctor, ledger: Path) -> None:
     [(_, text)] = about(found, "ledger")
     assert text.startswith(f"{ledger}: 3 calls, ")
     assert f"schema version {len(MIGRATIONS)}" in text
+    [(_, text)] = about(found, "activation")
+    assert text.startswith(("on (", "off ("))
     [(_, text)] = about(found, "versions")
     assert f"Python {sys.version.split()[0]}" in text
 
@@ -72,7 +74,7 @@ def test_for_people(ledger: Path) -> None:
     before = ledger.read_bytes()
     done = run("doctor", "--ledger", ledger)
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 6
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 7
     assert ledger.read_bytes() == before
 
 

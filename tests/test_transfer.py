@@ -178,24 +178,39 @@ class TestExport:
             assert terminal.end() == 1
         assert "--output calls.parquet" in terminal.text
 
-    def test_prometheus(self, autotoll: Shell, ledger: Path) -> None:
+    def test_prometheus(self, ledger: Path) -> None:
         """Prometheus' own parser reads the sums, whatever the names are; a cost that is not known is no sample."""
-        write(ledger, record(project='a"b\\c\nd', cost_usd=None, usage_source="partial"))
+        name = 'a"b\\c\nd'
+        failed = record(project="zeta", model="claude-sonnet-5", provider="anthropic", outcome="error")
+        write(ledger, record(project=name, cost_usd=None, usage_source="partial"), failed)
         text = run("export", "--prometheus", "--ledger", ledger).stdout
         families = {family.name: family for family in text_string_to_metric_families(text)}
         assert {family.type for family in families.values()} == {"counter"}
         samples = {
-            name: {
-                (sample.labels["project"], sample.labels.get("token_type")): sample.value for sample in family.samples
-            }
-            for name, family in families.items()
+            (sample.name, sample.labels["project"], sample.labels.get("direction") or sample.labels.get("outcome")): (
+                sample.value
+            )
+            for family in families.values()
+            for sample in family.samples
+            if sample.labels["project"] != "acme"
         }
-        assert samples["llm_toll_cost_usd"][("zeta", None)] == 12.5
-        assert ('a"b\\c\nd', None) not in samples["llm_toll_cost_usd"]
-        assert samples["llm_toll_unknown_cost_calls"][('a"b\\c\nd', None)] == 1
-        assert samples["llm_toll_estimated_calls"][('a"b\\c\nd', None)] == 1
-        assert samples["llm_toll_tokens"][("zeta", "output")] == 450
-        assert sum(sample.value for sample in families["llm_toll_calls"].samples) == 5
+        zeta = {
+            ("llm_toll_calls_total", "zeta", "completed"): 1,
+            ("llm_toll_calls_total", "zeta", "error"): 1,
+            ("llm_toll_tokens_total", "zeta", "input"): 2400,
+            ("llm_toll_tokens_total", "zeta", "output"): 900,
+            ("llm_toll_cost_usd_total", "zeta", None): 12.5123,
+            ("llm_toll_unknown_cost_calls_total", "zeta", None): 0,
+            ("llm_toll_estimated_calls_total", "zeta", None): 0,
+        }
+        named = {
+            ("llm_toll_calls_total", name, "completed"): 1,
+            ("llm_toll_tokens_total", name, "input"): 1200,
+            ("llm_toll_tokens_total", name, "output"): 450,
+            ("llm_toll_unknown_cost_calls_total", name, None): 1,
+            ("llm_toll_estimated_calls_total", name, None): 1,
+        }
+        assert samples == zeta | named
 
     def test_filters(self, ledger: Path) -> None:
         """Only what is asked for goes out."""

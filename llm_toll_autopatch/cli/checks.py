@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.health import ProviderStatus
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
 
-__all__ = ["Finding", "ledger", "libraries", "prices", "sdks", "settings"]
+__all__ = ["Finding", "activated", "ledger", "libraries", "prices", "sdks", "settings"]
 
 _LIBRARIES = ("llm-toll-autopatch", "wrapt", "genai-prices", "rich")
 _MOST_MODELS = 10
@@ -54,7 +54,7 @@ def libraries() -> Iterator[Finding]:
 
 
 def settings() -> Iterator[Finding]:
-    """Say whether the settings of the environment make sense."""
+    """Say whether the settings make sense."""
     from llm_toll_autopatch.settings import Settings
 
     try:
@@ -63,6 +63,13 @@ def settings() -> Iterator[Finding]:
         yield Finding("wrong", "settings", str(error))
     else:
         yield Finding("ok", "settings", f"project {chosen.project!r}, records go to {chosen.sink!r}")
+
+
+def activated() -> Iterator[Finding]:
+    """Say whether programs are metered without a line of their code."""
+    from llm_toll_autopatch.activation import inspect
+
+    yield Finding("ok", "activation", str(inspect()).partition(": ")[2])
 
 
 def sdks() -> Iterator[Finding]:

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps(finding._asdict()))
         else:
-            [line] = columns.lines([[f"{finding.level:<5}", f"{finding.subject:<9}", printable(finding.text)]])
+            [line] = columns.lines([[f"{finding.level:<5}", f"{finding.subject:<10}", printable(finding.text)]])
             print(colours[finding.level](line), flush=True)
     return FAILED if bad else OK
 
@@ -47,6 +47,7 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     ledger = chosen.ledger(arguments)
     yield from checks.libraries()
     yield from checks.settings()
+    yield from checks.activated()
     yield from checks.sdks()
     yield from checks.ledger(ledger, thorough=arguments.thorough)
     yield from checks.prices(ledger)

@@ -106,7 +106,7 @@ def _parquet(ledger: SQLiteLedger, calls: Calls, file: IO[bytes]) -> None:
 
 
 def _prometheus(ledger: SQLiteLedger, calls: Calls, file: IO[bytes]) -> None:
-    from llm_toll_autopatch.cli.prometheus import LABELS, write_prometheus
+    from llm_toll_autopatch.cli.prometheus import BY, write_prometheus
 
-    lines: Iterable[str] = write_prometheus(ledger.totals(LABELS, calls.since, calls.until, where=calls.where))
+    lines: Iterable[str] = write_prometheus(ledger.totals(BY, calls.since, calls.until, where=calls.where))
     file.write("".join(f"{line}\n" for line in lines).encode())
