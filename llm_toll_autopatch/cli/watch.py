@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm_toll_autopatch.cli import chosen, periods
 from llm_toll_autopatch.cli.exits import OK
-from llm_toll_autopatch.cli.following import HEADER, RIGHT, cells_of, followed
+from llm_toll_autopatch.cli.following import HEADER, RIGHT, cells_of, followed, is_there
 from llm_toll_autopatch.cli.report import groupings
 from llm_toll_autopatch.cli.spending import (
     calls_text,
@@ -111,7 +111,7 @@ def _sights(
         last.extend(records)
         now = datetime.now(UTC)
         start = periods.since("today", now) if since is None else since  # a watch may go on past midnight
-        there = ledger.path.exists()
+        there = is_there(ledger)
         groups = ledger.totals(by, start, where=where) if there else []
         hour = ledger.totals((), now - timedelta(hours=1), where=where) if there else []
         yield Seen(now, start, in_order(by, groups), sum_totals(hour), last)
