@@ -139,6 +139,7 @@ def status() -> Status:
         unknown_prices=tuple(active.prices.unknown) if active is not None else (),
         ledger=None if active is None else reporting.ledger_of(active.sink),
         hints=() if active is None else tuple(active.hints),
+        sinks=() if active is None else reporting.sinks_of(active.sink),
     )
 
 

@@ -13,49 +13,48 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from llm_toll_autopatch.failures import LOGGER, failures
-from llm_toll_autopatch.sinks import Sink, SinkUnavailableError
+from llm_toll_autopatch import lanes
+from llm_toll_autopatch.counts import counts, drop
+from llm_toll_autopatch.failures import failures
+from llm_toll_autopatch.lanes import deliver, here, lane_of
 from llm_toll_autopatch.sinks.tee import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from llm_toll_autopatch.health import SinkStatus
+    from llm_toll_autopatch.lanes import Delivery
     from llm_toll_autopatch.metering import Call
-    from llm_toll_autopatch.records import CallRecord
+    from llm_toll_autopatch.sinks import Sink
 
-__all__ = ["Counts", "closed", "counts", "flush", "opened", "reset", "written"]
+__all__ = ["closed", "counts", "flush", "opened", "reset", "written"]
 
 QUEUE_BOUND = 10_000
 PATIENCE_S = 2.0
 """How long a call waits for its record to be written."""
-_RETRY_S = (0.01, 0.05, 0.25, 0.5, 1.0)
 _EXIT_S = 5.0
 
 
-class Counts:
-    """What `status()` shows of the reporting."""
-
-    __slots__ = ("dropped", "records")
-
-    def __init__(self) -> None:
-        self.records = 0
-        self.dropped = 0
-
-
-counts = Counts()
 _open: set[Call] = set()
-_exiting = False
 _cold = [None]
-_hopeless: set[int] = set()
-_delivering = threading.local()
 
 
 def opened(call: Call) -> None:
     """Remember `call` until it is closed, so that one that is still open at exit gives its record too."""
     _open.add(call)
+    for sink in leaves(call.settings.sink):
+        if (began := getattr(sink, "began", None)) is not None:
+            try:
+                began(call.id)
+            except Exception as error:
+                failures.note(f"{type(sink).__name__}.began", error)
     if _cold:
         with contextlib.suppress(IndexError):
             _cold.pop()
+            # Exit hooks run in the opposite order: what the program has set up until its first call (an exporter of
+            # metrics, say) ends after us, and gets our last records.
+            atexit.unregister(_at_exit)
+            atexit.register(_at_exit)
             # The first price takes a quarter of a second to look up. The request takes as long: use its time.
             _outbox.put(call.settings.prices.warm_up)
 
@@ -73,7 +72,7 @@ def dropped(call: Call) -> None:
 def closed(call: Call, *, later: bool) -> None:
     """Report the call that has just ended: now, on this thread, or `later`, on the outbox's.
 
-    A sink that cannot take the record at once gets it from the outbox. A thread waits for that, within a bound; an
+    A sink that cannot take the record at once gets it from its lane. A thread waits for that, within a bound; an
     event loop must not: its coroutines await `written`.
     """
     _open.discard(call)
@@ -83,7 +82,7 @@ def closed(call: Call, *, later: bool) -> None:
     waiting = _report(call)
     if waiting and _in_event_loop():
         call.waiting = waiting
-    elif waiting and not getattr(_delivering, "outbox", False):
+    elif waiting:
         concurrent.futures.wait(waiting, PATIENCE_S)
         _mark_hopeless(waiting)
 
@@ -107,11 +106,11 @@ def _mark_hopeless(waiting: Sequence[Delivery]) -> None:
     """Have nobody else wait for a sink for which somebody waited in vain, until it takes a record again."""
     for each in waiting:
         if not each.done():
-            _hopeless.add(id(each.sink))
+            each.lane.hopeless = True
 
 
 def _report(call: Call) -> list[Delivery]:
-    """Make the record and hand it to each sink; return the deliveries left to the outbox that are worth waiting for."""
+    """Make the record and hand it to each sink; return the deliveries that are worth waiting for."""
     try:
         record = call.record()
     except Exception as error:
@@ -121,69 +120,12 @@ def _report(call: Call) -> list[Delivery]:
     for spend in call.settings.spends:
         spend.add(record)
     # Each sink of a tee is delivered to, and tried again, for itself.
-    deliveries = (_deliver(sink, record) for sink in leaves(call.settings.sink))
-    return [each for each in deliveries if each is not None and id(each.sink) not in _hopeless]
-
-
-class Delivery(concurrent.futures.Future[None]):
-    """A record that a sink could not take at once; done when it has been taken, or given up."""
-
-    def __init__(self, sink: Sink, record: CallRecord) -> None:
-        super().__init__()
-        self.sink = sink
-        self.record = record
-
-    def attempt(self) -> None:
-        """Try, and try again after a pause, until the sink takes it; on the outbox's thread, or at exit a last time."""
-        where = f"writing to {type(self.sink).__name__}"
-        for pause in _RETRY_S:
-            try:
-                self.sink.emit(self.record)
-            except SinkUnavailableError as error:
-                failure = error
-                if not _exiting:
-                    time.sleep(pause)
-                continue
-            except Exception as error:
-                failures.note(where, error)
-            _hopeless.discard(id(self.sink))
-            self.set_result(None)
-            return
-        failures.note(where, failure)
-        if _exiting:
-            _drop(f"{type(self.sink).__name__} did not take it before the program ended")
-        else:
-            _outbox.put(self.attempt)
-
-
-def _deliver(sink: Sink, record: CallRecord) -> Delivery | None:
-    """Hand `record` to `sink`; return the delivery that the outbox is to make where that does not work at once."""
-    delivery = None
-    if getattr(_delivering, "on", False):
-        # The garbage collector closed a stream in the middle of this very thread's `emit`, which may hold a lock. Who
-        # waited here would wait for himself.
-        _outbox.put(Delivery(sink, record).attempt)
-        return None
-    _delivering.on = True
-    try:
-        getattr(sink, "emit_now", sink.emit)(record)
-    except SinkUnavailableError:
-        waiting = Delivery(sink, record)
-        delivery = waiting if _outbox.put(waiting.attempt) else None
-    except Exception as error:
-        failures.note(f"writing to {type(sink).__name__}", error)
-    finally:
-        _delivering.on = False
-    return delivery
-
-
-def _drop(reason: str) -> None:
-    counts.dropped += 1
-    LOGGER.error("a record was dropped: %s", reason)
+    deliveries = [deliver(sink, record) for sink in leaves(call.settings.sink)]
+    return [each for each in deliveries if each is not None]
 
 
 class Outbox:
-    """A bounded queue of work and the daemon thread that does it, started with the first piece.
+    """A bounded queue of work and the daemon thread that does it, started with the first piece. It calls no sink.
 
     `put` may be called from a finalizer, in the middle of `put` itself: `queue.SimpleQueue` is made for that.
     """
@@ -205,7 +147,7 @@ class Outbox:
     def put(self, work: Callable[[], object]) -> bool:
         """Add a piece of work; return False when the queue is full, and it is dropped, counted and logged."""
         if self._queue.qsize() >= QUEUE_BOUND:
-            _drop(f"{QUEUE_BOUND} are waiting for a sink that does not take them")
+            drop(f"{QUEUE_BOUND} calls that have ended wait for their records to be made")
             return False
         self._undone.append(None)
         self._queue.put(work)
@@ -220,7 +162,7 @@ class Outbox:
         return True
 
     def _run(self) -> None:
-        _delivering.outbox = True
+        here.works = True
         while True:
             work = self._queue.get()
             try:
@@ -241,13 +183,13 @@ class Outbox:
             time.sleep(0.002)
         return True
 
-    def rest(self) -> None:
-        """Come to a rest, for a while at most, until `resume`: nothing may be half done when the process forks.
+    def rest(self, deadline: float) -> None:
+        """Come to a rest, until the deadline at most, until `resume`: nothing may be half done when the process forks.
 
         A child would inherit the locks that are held in the middle of an import or within SQLite, and nobody to let
         go of them.
         """
-        self._resting = self._working.acquire(timeout=PATIENCE_S)
+        self._resting = self._working.acquire(timeout=max(0.0, deadline - time.monotonic()))
 
     def resume(self) -> None:
         """Go on after `rest`."""
@@ -267,13 +209,18 @@ _outbox = Outbox()
 
 
 def queued() -> int:
-    """Return the number of records that wait for the outbox."""
-    return _outbox.queued
+    """Return the number of records that wait to be made, or for a sink."""
+    return _outbox.queued + lanes.queued()
 
 
 def flush(sink: Sink | None, timeout: float | None = None) -> bool:
-    """Wait until no record waits any more, then flush `sink`; return False when `timeout` seconds did not suffice."""
-    done = _outbox.drain(timeout)
+    """Wait until no record waits any more, then flush `sink`; return False when `timeout` seconds did not suffice.
+
+    A suspended sink is tried once more and not waited for.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    made = _outbox.drain(timeout)
+    done = lanes.drain(deadline) and made
     for leaf in leaves(sink) if sink is not None else ():
         flush_leaf = getattr(leaf, "flush", None)
         if callable(flush_leaf):
@@ -297,21 +244,43 @@ def reset() -> None:
     counts.__init__()  # type: ignore[misc]
 
 
+def sinks_of(sink: Sink) -> tuple[SinkStatus, ...]:
+    """Return how each of the sinks that records for `sink` end up in is doing."""
+    return tuple(lane_of(leaf).status() for leaf in leaves(sink))
+
+
 def _at_exit() -> None:
-    """End what is still open and write what still waits, for at most about `_EXIT_S` seconds."""
-    global _exiting
+    """End what is still open, write what still waits, flush and close the sinks: in about `_EXIT_S` seconds at most."""
+    deadline = time.monotonic() + _EXIT_S
     for call in list(_open):
         call.give_up()
     if not _outbox.drain(_EXIT_S):
-        _exiting = True
+        _outbox.work_here()
+    lanes.end(deadline)
+    # What a sink does there may take for ever, and is waited for no longer than the rest.
+    if _outbox.put(_close_sinks) and not _outbox.drain(max(0.1, deadline - time.monotonic())):
         _outbox.work_here()
 
 
+def _close_sinks() -> None:
+    for sink in lanes.sinks():
+        for method in ("flush", "close"):
+            call = getattr(sink, method, None)
+            if callable(call):
+                try:
+                    call()
+                except Exception as error:
+                    failures.note(f"{type(sink).__name__}.{method} at exit", error)
+
+
 def _before_fork() -> None:
-    _outbox.rest()
+    deadline = time.monotonic() + PATIENCE_S
+    _outbox.rest(deadline)
+    lanes.rest(deadline)
 
 
 def _after_fork_in_parent() -> None:
+    lanes.resume()
     _outbox.resume()
 
 
@@ -319,6 +288,7 @@ def _after_fork_in_child() -> None:
     """The outbox's thread and the calls that were under way belong to the parent, which reports them."""
     global _outbox
     _outbox = Outbox()
+    lanes.forget()
     for call in list(_open):
         call.disown()
     _open.clear()

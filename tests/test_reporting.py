@@ -27,6 +27,7 @@ from llm_toll_autopatch import (
     SQLiteLedger,
     TeeSink,
     flush,
+    lanes,
     patch_all,
     patched,
     reporting,
@@ -166,7 +167,7 @@ def test_a_full_queue_drops_and_says_so(
     sim: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The queue is bounded: what does not fit is counted as dropped and logged."""
-    monkeypatch.setattr(reporting, "QUEUE_BOUND", 0)
+    monkeypatch.setattr(lanes, "QUEUE_BOUND", 0)
     with patched(sink=Busy(1)):
         ask(sim)
         assert status().dropped == 1
