@@ -12,13 +12,13 @@ class MissingExtraError(ImportError, ValueError):
     """A sink needs a library that is not installed. Also a ValueError: what was configured cannot be."""
 
 
-def needed(module: str, *, by: str, extra: str) -> Any:
-    """Return `module` of a library that comes with one of our extras.
+def needed(module: str, *, by: str, install: str) -> Any:
+    """Return `module` of a library that comes with an extra.
 
     Args:
         module: Its full name.
         by: Who needs it, for the message.
-        extra: The extra that installs it.
+        install: The requirement that installs it: a package with its extra.
 
     Raises:
         MissingExtraError: It cannot be imported.
@@ -28,6 +28,5 @@ def needed(module: str, *, by: str, extra: str) -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise MissingExtraError(
-            f"{by} needs {package}, which cannot be imported ({error}); install it:"
-            f" pip install 'llm-toll-autopatch[{extra}]'"
+            f"{by} needs {package}, which cannot be imported ({error}); install it: pip install '{install}'"
         ) from error

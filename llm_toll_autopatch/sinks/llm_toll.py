@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from llm_toll_autopatch.sinks import SinkUnavailableError
 from llm_toll_autopatch.sinks.extras import needed
 from llm_toll_autopatch.sinks.forking import watch_forks
+from llm_toll_autopatch.sinks.text import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ class LLMTollSink:
     deferred = True
 
     def __init__(self, store: Any = None) -> None:
-        self._llm_toll = needed("llm_toll.store", by="LLMTollSink", extra="llm-toll")
+        self._llm_toll = needed("llm_toll.store", by="LLMTollSink", install="llm-toll-autopatch[llm-toll]")
         self.unknown_costs = 0
         self._url: str | None = None
         self._ours = not hasattr(store, "log_usage")
@@ -53,7 +54,7 @@ class LLMTollSink:
         if self._ours:
             self._url = os.environ.get(_URL) if store is None else os.fspath(store)
             if _is_postgres(self._url):  # that connects at once: not here, where nobody has called anything yet
-                needed("psycopg2", by="LLMTollSink with PostgreSQL", extra="llm-toll] 'llm-toll[postgres")
+                needed("psycopg2", by="LLMTollSink with PostgreSQL", install="llm-toll[postgres]")
             else:
                 self._store = self._llm_toll.create_store(self._url)
                 # Absolute: a forked child may have changed its directory.
@@ -72,9 +73,9 @@ class LLMTollSink:
         """
         cost = 0.0 if record.cost_usd is None else float(record.cost_usd)
         usage = record.usage
-        model = record.response_model or record.model
+        model = encodable(record.response_model or record.model)
         log = _raising(self._opened())
-        log(record.project, model, usage.input_tokens, usage.output_tokens, cost)
+        log(encodable(record.project), model, usage.input_tokens, usage.output_tokens, cost)
         self.unknown_costs += record.cost_usd is None
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from llm_toll_autopatch.sinks.semconv import (
     operation_of,
     usage_attributes,
 )
+from llm_toll_autopatch.sinks.text import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,9 +77,9 @@ class OTelSink:
         self.semconv = semconv
         self._legacy = semconv in ("legacy", "both")
         self._latest = semconv in ("latest", "both")
-        metrics = needed("opentelemetry.metrics", by="OTelSink", extra="otel")
-        self._context = needed("opentelemetry.context", by="OTelSink", extra="otel")
-        self._trace = needed("opentelemetry.trace", by="OTelSink", extra="otel")
+        metrics = needed("opentelemetry.metrics", by="OTelSink", install="llm-toll-autopatch[otel]")
+        self._context = needed("opentelemetry.context", by="OTelSink", install="llm-toll-autopatch[otel]")
+        self._trace = needed("opentelemetry.trace", by="OTelSink", install="llm-toll-autopatch[otel]")
         from llm_toll_autopatch import __version__
 
         self._instruments = _Instruments(metrics.get_meter(_SCOPE, __version__, meter_provider), self._names())
@@ -131,7 +132,7 @@ class OTelSink:
                 "gen_ai.client.inference.time_to_first_chunk",
             ):
                 report(name, record.time_to_first_chunk_s, plain, context)
-        ours = plain | {"llm_toll.project": record.project}
+        ours = plain | {"llm_toll.project": encodable(record.project)}
         if record.cost_usd is None:
             report(UNKNOWN_COST, 1, ours, context)
         elif record.cost_usd > 0:  # a counter takes nothing below 0
@@ -172,15 +173,15 @@ class OTelSink:
             "error.type": record.error_type,
             "llm_toll.id": record.id,
             "llm_toll.outcome": record.outcome,
-            "llm_toll.project": record.project,
+            "llm_toll.project": encodable(record.project),
             "llm_toll.usage_source": record.usage_source,
             "llm_toll.cost_usd": None if record.cost_usd is None else float(record.cost_usd),
-            **{f"llm_toll.tag.{name}": value for name, value in record.tags.items()},
+            **{f"llm_toll.tag.{encodable(name)}": encodable(value) for name, value in record.tags.items()},
         }
         if record.usage_source != "missing":
             attributes |= usage_attributes(record.usage, legacy=self._legacy, latest=self._latest)
         span = tracer.start_span(
-            f"{operation_of(record)} {record.model}".rstrip(),
+            f"{operation_of(record)} {encodable(record.model)}".rstrip(),
             context=context,
             kind=self._trace.SpanKind.CLIENT,
             attributes={name: value for name, value in attributes.items() if value is not None},

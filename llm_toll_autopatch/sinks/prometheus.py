@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.sinks.extras import needed
 from llm_toll_autopatch.sinks.semconv import SECONDS_BUCKETS
+from llm_toll_autopatch.sinks.text import encodable
 
 if TYPE_CHECKING:
     from llm_toll_autopatch.records import CallRecord
@@ -47,7 +48,7 @@ class PrometheusSink:
     deferred = True
 
     def __init__(self, registry: Any = None, *, max_values: int = 100) -> None:
-        client = needed("prometheus_client", by="PrometheusSink", extra="prometheus")
+        client = needed("prometheus_client", by="PrometheusSink", install="llm-toll-autopatch[prometheus]")
         if max_values < 1:
             raise ValueError(f"max_values= takes a number above 0, not {max_values!r}")
         registry = client.REGISTRY if registry is None else registry
@@ -92,8 +93,7 @@ class PrometheusSink:
             if len(known) >= self._max_values:
                 return OTHER
             known.add(value)
-        # A surrogate that is no character could not be exposed, and would spoil the whole page.
-        return value.encode(errors="replace").decode()
+        return encodable(value)  # else it would spoil the whole page
 
 
 class _Families:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llm_toll_autopatch.sinks.text import encodable
+
 if TYPE_CHECKING:
     from llm_toll_autopatch.records import CallRecord, Usage
 
@@ -53,10 +55,10 @@ def attributes_of(record: CallRecord) -> dict[str, str]:
     attributes = {
         "gen_ai.operation.name": operation_of(record),
         "gen_ai.provider.name": provider_of(record),
-        "gen_ai.request.model": record.model,
+        "gen_ai.request.model": encodable(record.model),
     }
     if record.response_model is not None:
-        attributes["gen_ai.response.model"] = record.response_model
+        attributes["gen_ai.response.model"] = encodable(record.response_model)
     if record.endpoint is not None:
         attributes["server.address"] = record.endpoint
     return attributes
