@@ -16,7 +16,7 @@ from llm_toll_autopatch.records import CallRecord, Outcome, Usage, UsageSource, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llm_toll_autopatch.lanes import Delivery
+    from llm_toll_autopatch.lane import Delivery
     from llm_toll_autopatch.readers.reader import Reader
     from llm_toll_autopatch.settings import Settings
 

@@ -48,8 +48,9 @@ def patch_all(
     The SDKs may be imported before or after. A second call replaces the configuration of the first.
 
     Args:
-        sink: Where the records go: a sink, a callable of one argument, a name (`"memory"`, `"log"`, `"jsonl:PATH"`,
-            `"sqlite:///PATH"`), or a list of these. None is `LLM_TOLL_AUTOPATCH_SINK` of the environment, else the
+        sink: Where the records go: a sink, a callable of one argument, a name (`"console"`, `"jsonl:PATH"`,
+            `"llm-toll"`, `"log"`, `"memory"`, `"otel"`, `"prometheus"`, `"sqlite:///PATH"`, or that of an installed
+            package's sink), or a list of these. None is `LLM_TOLL_AUTOPATCH_SINK` of the environment, else the
             embedded ledger in the user's data directory.
         project: Who pays. None is `LLM_TOLL_AUTOPATCH_PROJECT` of the environment, else `"default"`.
         tags: What for.

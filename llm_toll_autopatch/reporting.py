@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 from llm_toll_autopatch import lanes
 from llm_toll_autopatch.counts import counts, drop
 from llm_toll_autopatch.failures import failures
-from llm_toll_autopatch.lanes import deliver, here, lane_of
+from llm_toll_autopatch.lane import here
+from llm_toll_autopatch.lanes import deliver, lane_of
 from llm_toll_autopatch.sinks.tee import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from llm_toll_autopatch.health import SinkStatus
-    from llm_toll_autopatch.lanes import Delivery
+    from llm_toll_autopatch.lane import Delivery
     from llm_toll_autopatch.metering import Call
     from llm_toll_autopatch.sinks import Sink
 
@@ -33,10 +34,11 @@ QUEUE_BOUND = 10_000
 PATIENCE_S = 2.0
 """How long a call waits for its record to be written."""
 _EXIT_S = 5.0
-
+_AGAIN_S = 0.2
 
 _open: set[Call] = set()
 _cold = [None]
+_exit_deadline: float | None = None
 
 
 def opened(call: Call) -> None:
@@ -52,8 +54,8 @@ def opened(call: Call) -> None:
         with contextlib.suppress(IndexError):
             _cold.pop()
             # Exit hooks run in the opposite order: what the program has set up until its first call (an exporter of
-            # metrics, say) ends after us, and gets our last records.
-            atexit.unregister(_at_exit)
+            # metrics, say) ends after us, and gets our last records. The first registration stays, for what is called
+            # after this one.
             atexit.register(_at_exit)
             # The first price takes a quarter of a second to look up. The request takes as long: use its time.
             _outbox.put(call.settings.prices.warm_up)
@@ -250,11 +252,16 @@ def sinks_of(sink: Sink) -> tuple[SinkStatus, ...]:
 
 
 def _at_exit() -> None:
-    """End what is still open, write what still waits, flush and close the sinks: in about `_EXIT_S` seconds at most."""
-    deadline = time.monotonic() + _EXIT_S
+    """End what is still open, write what still waits, flush and close the sinks: in about `_EXIT_S` seconds at most.
+
+    Runs twice, and has the time once.
+    """
+    global _exit_deadline
+    now = time.monotonic()
+    deadline = _exit_deadline = now + _EXIT_S if _exit_deadline is None else max(_exit_deadline, now + _AGAIN_S)
     for call in list(_open):
         call.give_up()
-    if not _outbox.drain(_EXIT_S):
+    if not _outbox.drain(deadline - now):
         _outbox.work_here()
     lanes.end(deadline)
     # What a sink does there may take for ever, and is waited for no longer than the rest.
@@ -286,8 +293,9 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     """The outbox's thread and the calls that were under way belong to the parent, which reports them."""
-    global _outbox
+    global _outbox, _exit_deadline
     _outbox = Outbox()
+    _exit_deadline = None
     lanes.forget()
     for call in list(_open):
         call.disown()

@@ -18,7 +18,8 @@ import pytest
 from sources import GPT, MESSAGES, PROMPT, clients_of
 from specimens import record
 
-from llm_toll_autopatch import CallRecord, MemorySink, TeeSink, flush, lanes, patched, reporting, status
+from llm_toll_autopatch import CallbackSink, CallRecord, MemorySink, TeeSink, flush, lanes, patched, reporting, status
+from llm_toll_autopatch import lane as lane_module
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.health import SinkStatus
 from llm_toll_autopatch.lanes import deliver, lane_of
@@ -78,7 +79,7 @@ def ask(sim: Simulator, times: int = 1) -> None:
 
 def test_a_sink_that_hangs_holds_up_nobody_else(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a sink hangs in one thread, others' calls go on, other sinks get theirs, and it does when it comes back."""
-    monkeypatch.setattr(lanes, "STUCK_S", 0.0)
+    monkeypatch.setattr(lane_module, "STUCK_S", 0.0)
     hanging, other = Hanging(), MemorySink()
     with patched(sink=TeeSink(hanging, other)):
         held = threading.Thread(target=ask, args=(sim,))
@@ -110,16 +111,25 @@ def test_a_deferred_sink_never_has_the_callers_thread(sim: Simulator) -> None:
         assert set(hanging.threads) == {"llm-toll-Deferred"}
 
 
+def test_a_callback_can_be_deferred() -> None:
+    """A function of the user's that may take long is called by a thread of ours, if he says so."""
+    threads: list[str] = []
+    sink = CallbackSink(lambda _: threads.append(threading.current_thread().name), deferred=True)
+    assert deliver(sink, record()) is None
+    assert lane_of(sink).drain(None)
+    assert threads == ["llm-toll-CallbackSink"]
+
+
 def test_a_slow_sink_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A sink that was slow several times in a row is called by its lane from then on, until it is quick again."""
-    monkeypatch.setattr(lanes, "SLOW_S", -1.0)
+    monkeypatch.setattr(lane_module, "SLOW_S", -1.0)
     sink = MemorySink()
     for _ in range(3):
         assert deliver(sink, record()) is None
     lane = lane_of(sink)
     assert (len(sink), lane.state, lane.takes_over) == (3, "slow", True)
     assert "MemorySink is slow" in caplog.text
-    monkeypatch.setattr(lanes, "SLOW_S", 60.0)
+    monkeypatch.setattr(lane_module, "SLOW_S", 60.0)
     for _ in range(20):
         deliver(sink, record())
     assert lane.drain(None)
@@ -157,7 +167,7 @@ def test_a_suspended_sink_that_fails_again_stays_suspended(monkeypatch: pytest.M
 
 def test_the_suspension_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """When its time is over the sink is tried again without anybody's asking."""
-    monkeypatch.setattr(lanes, "SUSPENSION_S", 0.05)
+    monkeypatch.setattr(lane_module, "SUSPENSION_S", 0.05)
     sink = Moody(times=5)
     for _ in range(6):
         deliver(sink, record())
@@ -170,7 +180,7 @@ def test_a_full_lane_drops_counts_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What a sink's bounded queue cannot keep is counted for it and in all, and logged once, not for each record."""
-    monkeypatch.setattr(lanes, "QUEUE_BOUND", 2)
+    monkeypatch.setattr(lane_module, "QUEUE_BOUND", 2)
     sink, other = Deferred(), MemorySink()
     deliver(sink, record())
     assert sink.entered.wait(10)
@@ -187,7 +197,7 @@ def test_a_full_lane_drops_counts_and_says_so_once(
 
 def test_a_record_that_is_always_refused_does_not_block_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those behind a record that the sink cannot take get their turn."""
-    monkeypatch.setattr(lanes, "_RETRY_S", (0.001, 0.001))
+    monkeypatch.setattr(lane_module, "_RETRY_S", (0.001, 0.001))
 
     class Picky(MemorySink):
         refuse = True
@@ -253,7 +263,7 @@ def test_a_sink_is_let_go(sim: Simulator) -> None:
 
 def test_the_lane_thread_ends_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane without work has no thread; the next record starts one."""
-    monkeypatch.setattr(lanes, "_LINGER_S", 0.001)
+    monkeypatch.setattr(lane_module, "_LINGER_S", 0.001)
     sink = Deferred()
     sink.go_on.set()
     for count in range(1, 30):
@@ -345,6 +355,42 @@ def test_exit_does_not_wait_for_a_sink_that_hangs(sim: Simulator, tmp_path: Path
     assert (count, printed.splitlines()[-2:]) == (8, ["flushed 8", "closed"])
 
 
+def test_calls_made_by_exit_hooks(sim: Simulator, tmp_path: Path) -> None:
+    """Calls of exit hooks that run before ours and after ours give their records too, also where one is the first."""
+    count, _ = run(
+        """
+        import atexit
+        class Late:
+            deferred = True
+            def emit(self, record):
+                time.sleep(0.05)
+                log.emit(record)
+        llm_toll_autopatch.patch_all(sink=Late())
+        atexit.register(ask)
+        ask()
+        """,
+        sim,
+        tmp_path,
+    )
+    assert count == 2
+    (tmp_path / "calls.jsonl").unlink()
+    count, _ = run(
+        """
+        import atexit
+        class Late:
+            deferred = True
+            def emit(self, record):
+                time.sleep(0.05)
+                log.emit(record)
+        llm_toll_autopatch.patch_all(sink=Late())
+        atexit.register(ask)
+        """,
+        sim,
+        tmp_path,
+    )
+    assert count == 1
+
+
 def test_a_fork_while_a_sink_hangs(sim: Simulator, tmp_path: Path) -> None:
     """A child has lanes of its own: what waits for a sink of the parent's stays with the parent, its own calls work."""
     count, _ = run(
@@ -411,7 +457,7 @@ def test_a_broken_logging_handler_is_nothing_to_us(monkeypatch: pytest.MonkeyPat
     handler = Broken()
     logger.addHandler(handler)
     try:
-        monkeypatch.setattr(lanes, "QUEUE_BOUND", 0)
+        monkeypatch.setattr(lane_module, "QUEUE_BOUND", 0)
         sink = Moody(times=5)
         for _ in range(6):
             deliver(sink, record())
