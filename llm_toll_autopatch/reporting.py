@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from llm_toll_autopatch import lanes
+from llm_toll_autopatch.aside import aside, finished
 from llm_toll_autopatch.counts import counts, drop
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.lane import here
@@ -223,14 +224,18 @@ def flush(sink: Sink | None, timeout: float | None = None) -> bool:
     deadline = None if timeout is None else time.monotonic() + timeout
     made = _outbox.drain(timeout)
     done = lanes.drain(deadline) and made
+    threads = []
     for leaf in leaves(sink) if sink is not None else ():
-        flush_leaf = getattr(leaf, "flush", None)
-        if callable(flush_leaf):
+        if not callable(flush_leaf := getattr(leaf, "flush", None)):
+            continue
+        if deadline is None:
             try:
                 flush_leaf()
             except Exception as error:
                 failures.note(f"flushing {type(leaf).__name__}", error)
-    return done
+        else:
+            threads.append(aside(flush_leaf, f"flushing {type(leaf).__name__}"))
+    return done if deadline is None else finished(threads, deadline) and done
 
 
 def ledger_of(sink: Sink) -> str | None:
@@ -265,19 +270,15 @@ def _at_exit() -> None:
         _outbox.work_here()
     lanes.end(deadline)
     # What a sink does there may take for ever, and is waited for no longer than the rest.
-    if _outbox.put(_close_sinks) and not _outbox.drain(max(0.1, deadline - time.monotonic())):
-        _outbox.work_here()
+    threads = [aside(functools.partial(_close, sink), f"closing {type(sink).__name__}") for sink in lanes.sinks()]
+    finished(threads, max(deadline, time.monotonic() + _AGAIN_S))
 
 
-def _close_sinks() -> None:
-    for sink in lanes.sinks():
-        for method in ("flush", "close"):
-            call = getattr(sink, method, None)
-            if callable(call):
-                try:
-                    call()
-                except Exception as error:
-                    failures.note(f"{type(sink).__name__}.{method} at exit", error)
+def _close(sink: Sink) -> None:
+    for method in ("flush", "close"):
+        call = getattr(sink, method, None)
+        if callable(call):
+            call()
 
 
 def _before_fork() -> None:

@@ -277,6 +277,27 @@ def test_the_lane_thread_ends_and_starts_again(monkeypatch: pytest.MonkeyPatch) 
     pytest.fail("the thread is still there")
 
 
+def test_flush_leaves_a_hanging_sink_behind() -> None:
+    """`flush` with a time limit keeps it, whatever a sink does in its own `flush`; the others are flushed."""
+    flushed: list[str] = []
+
+    class Hanging(MemorySink):
+        go_on = threading.Event()
+
+        def flush(self) -> None:
+            self.go_on.wait(60)
+
+    class Flushed(MemorySink):
+        def flush(self) -> None:
+            flushed.append("yes")
+
+    hanging = Hanging()
+    assert not reporting.flush(TeeSink(hanging, Flushed()), 0.1)
+    assert flushed == ["yes"]
+    hanging.go_on.set()
+    assert reporting.flush(TeeSink(hanging, Flushed()), 10)
+
+
 def test_status_prints_each_sink(sim: Simulator) -> None:
     """`print(status())` has a line for each sink."""
     with patched(sink=TeeSink(MemorySink(), Moody(times=1))):
@@ -335,6 +356,9 @@ def test_exit_does_not_wait_for_a_sink_that_hangs(sim: Simulator, tmp_path: Path
         class Failing:
             def emit(self, record):
                 raise RuntimeError
+        class Endless(MemorySink):
+            def close(self):
+                threading.Event().wait()
         class Batching:
             waiting = []
             def emit(self, record):
@@ -343,7 +367,7 @@ def test_exit_does_not_wait_for_a_sink_that_hangs(sim: Simulator, tmp_path: Path
                 print("flushed", len(self.waiting), file=sys.stderr)
             def close(self):
                 print("closed", file=sys.stderr)
-        llm_toll_autopatch.patch_all(sink=[Hanging(), Failing(), log, Batching()])
+        llm_toll_autopatch.patch_all(sink=[Hanging(), Failing(), Endless(), log, Batching()])
         for _ in range(7):
             ask()
         kept = openai.OpenAI().responses.create(model="gpt-5-mini", input="hi", stream=True)
