@@ -7,25 +7,28 @@ directory and put that directory on the path:
     PYTHONPATH=~/llm-toll python your_program.py
 
 or copy it into `site-packages` of a virtual environment. llm_toll_autopatch has to be installed there. Afterwards
-`autotoll report` shows what was spent.
+`autotoll report` shows what was spent. `LLM_TOLL_AUTOPATCH=0` switches it off for a program.
 
-It costs next to nothing while a program uses no LLM SDK, cannot stop a program from starting, and does nothing under
-`python -S`, `-I`, or (when it is found through PYTHONPATH) `-E`.
+It costs next to nothing while a program imports no LLM SDK, cannot stop a program from starting, and does nothing under
+`python -S`, `-I`, or (when it is found through PYTHONPATH) `-E`. A program that calls `patch_all` itself has its own
+settings.
 """
 
 import importlib
 import os
 import sys
 
+# Who pays, and where the records go: the environment has the first word. `autotoll config` shows all settings.
+# os.environ.setdefault("LLM_TOLL_AUTOPATCH_PROJECT", "nightly-jobs")  # noqa: ERA001
+# os.environ.setdefault("LLM_TOLL_AUTOPATCH_SINK", "sqlite:////srv/llm/ledger.db")  # noqa: ERA001
+
 
 def _meter() -> None:
-    """Meter this process. Whatever goes wrong here, the program starts."""
+    """Meter this process, once it imports an SDK. Whatever goes wrong here, the program starts."""
     try:
-        import llm_toll_autopatch
+        from llm_toll_autopatch import _boot
 
-        # Who pays, and where the records go, may be said here, or by the environment: LLM_TOLL_AUTOPATCH_PROJECT,
-        # LLM_TOLL_AUTOPATCH_SINK.
-        llm_toll_autopatch.patch_all()
+        _boot.always()
     except Exception as error:  # a program without metering is better than none
         print(f"llm_toll_autopatch is off: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
 
@@ -38,8 +41,9 @@ def _chain() -> None:
     sys.path[:] = [entry for entry in path if os.path.abspath(entry or ".") != here]  # noqa: PTH100 - as above
     try:
         importlib.import_module("sitecustomize")
-    except ImportError:
-        pass
+    except ModuleNotFoundError as error:
+        if error.name != "sitecustomize":  # it is there, and misses something
+            raise
     finally:
         sys.path[:] = path
         if hidden is not None:

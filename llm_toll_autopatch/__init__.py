@@ -8,6 +8,13 @@ The names are loaded when they are first used: importing this package imports no
 
 TYPE_CHECKING = False  # what type checkers take for `typing.TYPE_CHECKING`, without the time that importing it takes
 if TYPE_CHECKING:
+    from llm_toll_autopatch.budgets.errors import (
+        BudgetExceededError,
+        BudgetOverrunWarning,
+        BudgetUnavailableError,
+        LocalRateLimitError,
+        UnboundedCostError,
+    )
     from llm_toll_autopatch.estimate import TokenEstimateWarning
     from llm_toll_autopatch.health import Status
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
@@ -30,11 +37,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BudgetExceededError": "budgets.errors",
+    "BudgetOverrunWarning": "budgets.errors",
+    "BudgetUnavailableError": "budgets.errors",
     "CallRecord": "records",
     "CallbackSink": "sinks.callback",
     "ConsoleSink": "sinks.console",
     "JSONLinesSink": "sinks.jsonl",
     "LLMTollSink": "sinks.llm_toll",
+    "LocalRateLimitError": "budgets.errors",
     "LoggingSink": "sinks.log",
     "MemorySink": "sinks.memory",
     "OTelSink": "sinks.otel",
@@ -46,6 +57,7 @@ _HOMES = {
     "Status": "health",
     "TeeSink": "sinks.tee",
     "TokenEstimateWarning": "estimate",
+    "UnboundedCostError": "budgets.errors",
     "UnknownPriceWarning": "pricing.prices",
     "Usage": "records",
     "flush": "patching",
@@ -57,11 +69,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "BudgetExceededError",
+    "BudgetOverrunWarning",
+    "BudgetUnavailableError",
     "CallRecord",
     "CallbackSink",
     "ConsoleSink",
     "JSONLinesSink",
     "LLMTollSink",
+    "LocalRateLimitError",
     "LoggingSink",
     "MemorySink",
     "OTelSink",
@@ -73,6 +89,7 @@ __all__ = [
     "Status",
     "TeeSink",
     "TokenEstimateWarning",
+    "UnboundedCostError",
     "UnknownPriceWarning",
     "Usage",
     "__version__",

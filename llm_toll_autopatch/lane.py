@@ -7,7 +7,7 @@ import contextlib
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.counts import drop
 from llm_toll_autopatch.failures import LOGGER, failures
@@ -17,7 +17,6 @@ from llm_toll_autopatch.sinks import SinkUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from llm_toll_autopatch.records import CallRecord
     from llm_toll_autopatch.sinks import Sink
 
 __all__ = ["Delivery", "Lane", "here", "phase"]
@@ -58,13 +57,18 @@ phase = _Phase()
 
 
 class Delivery(concurrent.futures.Future[None]):
-    """A record that a sink has not been given yet; done when it has taken it, or never will."""
+    """A record that a sink has not been given yet; done when it has taken it, or never will.
 
-    def __init__(self, lane: Lane, sink: Sink, record: CallRecord) -> None:
+    Attributes:
+        wanted: Whether it is worth waiting for.
+    """
+
+    def __init__(self, lane: Lane, sink: Sink, record: Any) -> None:
         super().__init__()
         self.lane = lane
         self.sink = sink
         self.record = record
+        self.wanted = False
 
 
 class Lane:
@@ -74,7 +78,7 @@ class Lane:
     finalizer, in the middle of `put` itself.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: object) -> None:
         self.name = type(sink).__name__
         self.ledger = hasattr(sink, "totals")
         self.deferred = bool(getattr(sink, "deferred", False))
@@ -96,7 +100,7 @@ class Lane:
         self._abandoned = 0
         self._suspended_until = 0.0
         self._log_from = 0.0
-        self.anchor: Callable[[], Sink | None] = lambda: None
+        self.anchor: Callable[[], object | None] = lambda: None
 
     # What it is like
 
@@ -156,11 +160,11 @@ class Lane:
 
     # Handing over
 
-    def at_once(self, sink: Sink, record: CallRecord) -> bool:
+    def at_once(self, sink: Sink, record: Any) -> bool:
         """Hand `record` to `sink` on this thread; return False when the sink cannot take it now."""
         return self._attempt(getattr(sink, "emit_now", sink.emit), record)
 
-    def _attempt(self, emit: Callable[[CallRecord], None], record: CallRecord) -> bool:
+    def _attempt(self, emit: Callable[[Any], None], record: Any) -> bool:
         thread = threading.get_ident()
         outer, here.emitting = here.emitting, True
         began = time.monotonic()

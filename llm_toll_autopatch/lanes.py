@@ -4,47 +4,58 @@ from __future__ import annotations
 
 import time
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.lane import Delivery, Lane, here, phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from llm_toll_autopatch.records import CallRecord
     from llm_toll_autopatch.sinks import Sink
 
 __all__ = ["deliver", "drain", "end", "forget", "lane_of", "lanes", "queued", "rest", "resume", "sinks"]
 
-_lanes: dict[int, Lane] = {}
+_lanes: dict[tuple[int, bool], Lane] = {}
 
 
-def lane_of(sink: Sink) -> Lane:
-    """Return the lane of `sink`."""
-    key = id(sink)
+def lane_of(sink: Sink, owner: object | None = None) -> Lane:
+    """Return the lane of `sink`; of its `owner`, where it was made for one record only."""
+    holder = sink if owner is None else owner
+    key = (id(holder), owner is not None)
     lane = _lanes.get(key)
     if lane is None:
-        new = Lane(sink)
+        new = Lane(holder)
         lane = _lanes.setdefault(key, new)
         if lane is new:
             try:
-                lane.anchor = weakref.ref(sink, lambda _: _lanes.pop(key, None))
+                lane.anchor = weakref.ref(holder, lambda _: _lanes.pop(key, None))
             except TypeError:  # it has __slots__: its lane keeps it alive, so that no other sink gets its address
-                lane.anchor = lambda: sink
+                lane.anchor = lambda: holder
     return lane
 
 
-def deliver(sink: Sink, record: CallRecord) -> Delivery | None:
-    """Give `record` to `sink`, at once or through its lane; return the delivery that is worth waiting for, if any."""
-    lane = lane_of(sink)
+def deliver(sink: Any, record: Any, owner: object | None = None) -> Delivery | None:
+    """Give `record` to `sink`, at once or through its lane.
+
+    Args:
+        sink: Who gets it: anything with `emit`.
+        record: The record, or whatever else its `emit` takes.
+        owner: Whose lane it is to be, where `sink` was made for this record only.
+
+    Returns:
+        The delivery that is left to the lane; None where all is done, or the record is dropped.
+    """
+    lane = lane_of(sink, owner)
     # Within `emit` the garbage collector closed a stream in the middle of this very thread's `emit`, which may hold a
     # lock: who called the sink here would wait for himself. And a thread of ours must not be held up by a sink.
     directly = not here.emitting and not here.works and not lane.takes_over
     if directly and lane.at_once(sink, record):
         return None
     delivery = Delivery(lane, sink, record)
-    queues = lane.put(delivery, refused=directly)
-    return delivery if queues and lane.worth_waiting_for(refused=directly) else None
+    if not lane.put(delivery, refused=directly):
+        return None
+    delivery.wanted = lane.worth_waiting_for(refused=directly)
+    return delivery
 
 
 def lanes() -> Iterable[Lane]:
@@ -52,9 +63,9 @@ def lanes() -> Iterable[Lane]:
     return list(_lanes.values())
 
 
-def sinks() -> Iterable[Sink]:
+def sinks() -> Iterable[Any]:
     """Return the sinks that have been given a record and are still there."""
-    alive: list[Sink | None] = [lane.anchor() for lane in lanes()]
+    alive = [lane.anchor() for lane in lanes()]
     return [sink for sink in alive if sink is not None]
 
 

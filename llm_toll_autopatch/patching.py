@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from llm_toll_autopatch import imports, reporting, settings
+from llm_toll_autopatch import _boot, imports, reporting, settings
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.health import ProviderStatus, Status, version_of
 from llm_toll_autopatch.pricing.prices import prepare
@@ -17,7 +18,10 @@ from llm_toll_autopatch.settings import Options, Settings, SinkSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from decimal import Decimal
 
+    from llm_toll_autopatch.budgets.keeper import OnOrphan
+    from llm_toll_autopatch.budgets.limits import Reset
     from llm_toll_autopatch.estimators import Estimator
     from llm_toll_autopatch.patches import Patch
     from llm_toll_autopatch.providers.target import Target
@@ -36,43 +40,70 @@ def patch_all(
     sink: SinkSpec = None,
     project: str | None = None,
     tags: Mapping[str, str] | None = None,
-    include_usage: Literal["auto"] | bool = "auto",
-    close_on_break: bool = True,
-    estimate_input: bool = True,
+    include_usage: Literal["auto"] | bool | None = None,
+    close_on_break: bool | None = None,
+    estimate_input: bool | None = None,
     estimator: Estimator | str | None = None,
     prices: Mapping[str, Mapping[str, Any]] | None = None,
     providers: Iterable[str] | None = None,
+    max_budget: Decimal | float | str | None = None,
+    reset: Reset | None = None,
+    rate_limit: int | None = None,
+    tpm_limit: int | None = None,
+    strict_budget: bool | None = None,
+    stop_streams: bool | None = None,
+    on_ledger_error: Literal["refuse", "allow"] | None = None,
+    on_orphan: OnOrphan | None = None,
 ) -> Status:
     """Meter every call that this process makes through the OpenAI, Anthropic and Google GenAI SDKs from now on.
 
     The SDKs may be imported before or after. A second call replaces the configuration of the first.
 
+    What is not given (None) comes from the environment (`LLM_TOLL_AUTOPATCH_SINK`, `LLM_TOLL_AUTOPATCH_PROJECT` …),
+    else from `[tool.llm_toll_autopatch]` of the nearest `pyproject.toml`, else it is the default. `autotoll config`
+    shows it.
+
     Args:
         sink: Where the records go: a sink, a callable of one argument, a name (`"console"`, `"jsonl:PATH"`,
             `"llm-toll"`, `"log"`, `"memory"`, `"otel"`, `"prometheus"`, `"sqlite:///PATH"`, or that of an installed
-            package's sink), or a list of these. None is `LLM_TOLL_AUTOPATCH_SINK` of the environment, else the
-            embedded ledger in the user's data directory.
-        project: Who pays. None is `LLM_TOLL_AUTOPATCH_PROJECT` of the environment, else `"default"`.
+            package's sink), or a list of these. By default the embedded ledger in the user's data directory.
+        project: Who pays. By default `"default"`.
         tags: What for.
         include_usage: Whether to ask for usage where OpenAI's streams report it only when asked, and to hide from the
-            program what comes of it. `"auto"`: on OpenAI's own hosts; True: everywhere, though some compatible servers
-            refuse the option; False: never, and what the stream costs is estimated.
-        close_on_break: Whether leaving a `for` over a stream early closes the stream. False keeps the SDKs' behaviour,
-            which can go on reading it and holds its connection until then.
+            program what comes of it. `"auto"`, the default: on OpenAI's own hosts; True: everywhere, though some
+            compatible servers refuse the option; False: never, and what the stream costs is estimated.
+        close_on_break: Whether leaving a `for` over a stream early closes the stream, as it does by default. False
+            keeps the SDKs' behaviour, which can go on reading it and holds its connection until then.
         estimate_input: Whether the input tokens of a call without reported usage are estimated from the request's text.
+            True by default.
         estimator: What estimates the tokens of a text where a provider reports none, in the place of four characters
             each: a callable from str to int, which streams give their text piece by piece, or `"tiktoken"`, if that is
             installed and has its tables on this machine. It also gets the text of every request, before that is sent,
             unless `estimate_input` is False.
         prices: USD per million tokens by model name or glob: `{"my-model*": {"input": 2.5, "output": 10}}`.
-        providers: Which SDKs: `["openai", "anthropic", "google"]`. None is all.
+        providers: Which SDKs: `["openai", "anthropic", "google"]`. All by default.
+        max_budget: USD that the project may cost, in all processes that write to the same ledger; calls in scopes of
+            other projects count too. What the ledger holds of the project's window counts from the start. Once it is
+            used up, calls are refused before they are sent (`BudgetExceededError`).
+        reset: When the budget starts anew, in UTC: `"daily"`, `"weekly"` (on Monday), `"monthly"`; by default never.
+        rate_limit: Calls of the project in any 60 seconds; more are refused (`LocalRateLimitError`).
+        tpm_limit: Tokens of the project in any 60 seconds, likewise.
+        strict_budget: Whether what a call may cost at most is held from the budget before it is sent, so that calls
+            at the same time cannot overspend it together. A call of which that cannot be said is refused. By default
+            False: a call that is under way when the budget is used up counts in full, with a `BudgetOverrunWarning`.
+        stop_streams: Whether a stream is cut off when it reaches the budget: what has come is delivered, then
+            `BudgetExceededError` is raised in the loop. By default False.
+        on_ledger_error: Whether to `"refuse"` a call when the ledger cannot say what is left, or to `"allow"` it. By
+            default strict budgets refuse, others allow.
+        on_orphan: What to do with what a process held that died: `"charge"` it to the budget, as the provider most
+            likely will, which is the default, or `"release"` it.
 
     Returns:
         What is patched now; `status()` says it again later.
 
     Raises:
-        TypeError: An argument has the wrong type.
-        ValueError: An argument has a value that makes no sense.
+        TypeError: An argument, or what is written in its place elsewhere, has the wrong type.
+        ValueError: One of these has a value that makes no sense, or what is written elsewhere is no option.
     """
     chosen = Settings.resolve(
         sink=sink,
@@ -84,9 +115,30 @@ def patch_all(
         estimator=estimator,
         prices=prices,
         providers=providers,
+        max_budget=max_budget,
+        reset=reset,
+        rate_limit=rate_limit,
+        tpm_limit=tpm_limit,
+        strict_budget=strict_budget,
+        stop_streams=stop_streams,
+        on_ledger_error=on_ledger_error,
+        on_orphan=on_orphan,
     )
-    _put_in_force(chosen)
+    _boot.cancel()
+    _put_in_force(chosen.going_on_from(settings.in_force()))
     return status()
+
+
+def begin() -> None:
+    """Meter as `patch_all()` does, for a process that was activated without code.
+
+    Raises:
+        ImportError: wrapt is missing, which otherwise shows only when an SDK is imported.
+        TypeError: A setting has the wrong type.
+        ValueError: A setting makes no sense.
+    """
+    import_module("llm_toll_autopatch.patches")
+    _put_in_force(Settings.resolve())
 
 
 def unpatch_all() -> None:
@@ -95,6 +147,7 @@ def unpatch_all() -> None:
     Streams that are open go on and are recorded when they end. Where another tool's closure holds our wrapper it has to
     stay, and does nothing.
     """
+    _boot.cancel()
     _put_in_force(None)
 
 
@@ -105,7 +158,7 @@ def patched(**options: Unpack[Options]) -> Iterator[Sink]:
     The inner configuration replaces the outer one until the block ends.
 
     Args:
-        **options: As `patch_all` takes them; without `sink` it is a new `MemorySink`.
+        **options: As `patch_all` takes them; without `sink` it is a new `MemorySink`, whatever is written elsewhere.
 
     Yields:
         The sink.
@@ -115,6 +168,7 @@ def patched(**options: Unpack[Options]) -> Iterator[Sink]:
 
         options["sink"] = MemorySink()
     chosen = Settings.resolve(**options)
+    _boot.wake()
     before = settings.in_force()
     _put_in_force(chosen)
     try:
@@ -125,6 +179,7 @@ def patched(**options: Unpack[Options]) -> Iterator[Sink]:
 
 def status() -> Status:
     """Return what is installed, patched, missing and failing."""
+    _boot.wake()
     active = settings.in_force()
     with _lock:
         providers = {name: _provider_status(name) for name in (SDKS if active is None else active.providers)}

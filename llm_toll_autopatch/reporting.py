@@ -24,6 +24,7 @@ from llm_toll_autopatch.sinks.tee import leaves
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from llm_toll_autopatch.budgets.gate import Admission
     from llm_toll_autopatch.health import SinkStatus
     from llm_toll_autopatch.lane import Delivery
     from llm_toll_autopatch.metering import Call
@@ -68,8 +69,16 @@ def open_calls() -> int:
 
 
 def dropped(call: Call) -> None:
-    """Forget a call that has ended and gives no record."""
+    """Forget a call that has ended and gives no record; let go of what is held for it."""
     _open.discard(call)
+    if call.admission is not None:
+        released(call.admission)
+
+
+def released(admission: Admission) -> None:
+    """Let go of what is held for a call that is not sent; as soon as its keepers can be told."""
+    for each in admission.releasers():
+        deliver(each, admission.call_id, owner=each.keeper)
 
 
 def closed(call: Call, *, later: bool) -> None:
@@ -118,13 +127,25 @@ def _report(call: Call) -> list[Delivery]:
         record = call.record()
     except Exception as error:
         failures.note(f"making the record of {call.method}", error)
+        dropped(call)
         return []
     counts.records += 1
     for spend in call.settings.spends:
         spend.add(record)
     # Each sink of a tee is delivered to, and tried again, for itself.
-    deliveries = [deliver(sink, record) for sink in leaves(call.settings.sink)]
-    return [each for each in deliveries if each is not None]
+    sinks: Sequence[Sink] = leaves(call.settings.sink)
+    queued = [deliver(sink, record) for sink in sinks]
+    if (admission := call.admission) is not None:
+        queued += [deliver(each, record, owner=each.keeper) for each in admission.settlers(sinks)]
+    deliveries = [each for each in queued if each is not None]
+    if admission is not None:
+        # What a call is charged is known when it is settled.
+        settling = [each for each in deliveries if each.lane.ledger]
+        if settling:
+            settling[-1].add_done_callback(lambda _: admission.warn_of_overruns(record))
+        else:
+            admission.warn_of_overruns(record)
+    return [each for each in deliveries if each.wanted]
 
 
 class Outbox:

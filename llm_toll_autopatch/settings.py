@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack
 
+from llm_toll_autopatch import sources
+from llm_toll_autopatch.budgets.keeper import Keeper, Kept, OnOrphan
+from llm_toll_autopatch.budgets.limits import Asked
+from llm_toll_autopatch.budgets.memory import MemoryKeeper
 from llm_toll_autopatch.hints import Hints
-from llm_toll_autopatch.pricing.prices import Prices
 from llm_toll_autopatch.records import CallRecord
-from llm_toll_autopatch.sdks import SDKS
 from llm_toll_autopatch.sinks import Sink
+from llm_toll_autopatch.sinks.tee import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from decimal import Decimal
 
+    from llm_toll_autopatch.budgets.limits import Reset
     from llm_toll_autopatch.estimate import Measure
     from llm_toll_autopatch.estimators import Estimator
+    from llm_toll_autopatch.pricing.prices import Prices
     from llm_toll_autopatch.spend import Spend
 
 __all__ = [
@@ -30,9 +34,6 @@ __all__ = [
     "SinkSpec",
     "activate",
     "active",
-    "checked_flag",
-    "checked_project",
-    "checked_tags",
     "in_force",
     "overlaid",
     "overlay",
@@ -43,20 +44,25 @@ SinkSpec = Sink | Callable[[CallRecord], Any] | str | list[Any] | tuple[Any, ...
 
 
 class Options(TypedDict, total=False):
-    """The arguments of `patch_all`, where they are passed on."""
+    """The arguments of `patch_all`, where they are passed on. None is not given."""
 
     sink: SinkSpec
     project: str | None
     tags: Mapping[str, str] | None
-    include_usage: Literal["auto"] | bool
-    close_on_break: bool
-    estimate_input: bool
+    include_usage: Literal["auto"] | bool | None
+    close_on_break: bool | None
+    estimate_input: bool | None
     estimator: Estimator | str | None
     prices: Mapping[str, Mapping[str, Any]] | None
     providers: Iterable[str] | None
-
-
-_ENVIRONMENT = "LLM_TOLL_AUTOPATCH_"
+    max_budget: Decimal | float | str | None
+    reset: Reset | None
+    rate_limit: int | None
+    tpm_limit: int | None
+    strict_budget: bool | None
+    stop_streams: bool | None
+    on_ledger_error: Literal["refuse", "allow"] | None
+    on_orphan: OnOrphan | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,96 +78,40 @@ class Settings:
     estimate_input: bool
     measure: Measure
     providers: tuple[str, ...]
+    keeper: Keeper
+    limits: tuple[Kept, ...]
+    strict_budget: bool
+    stop_streams: bool
+    on_ledger_error: Literal["refuse", "allow"] | None
+    on_orphan: OnOrphan
     hints: Hints = field(default_factory=Hints)
     spends: tuple[Spend, ...] = ()
 
     @classmethod
-    def resolve(
-        cls,
-        *,
-        sink: SinkSpec = None,
-        project: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        include_usage: Literal["auto"] | bool = "auto",
-        close_on_break: bool = True,
-        estimate_input: bool = True,
-        estimator: Estimator | str | None = None,
-        prices: Mapping[str, Mapping[str, Any]] | None = None,
-        providers: Iterable[str] | None = None,
-    ) -> Settings:
-        """Check the arguments of `patch_all` and fill the gaps from the environment, then from the defaults.
+    def resolve(cls, **arguments: Unpack[Options]) -> Settings:
+        """Check the arguments of `patch_all` and fill the gaps: from the environment, `pyproject.toml`, the defaults.
 
         Raises:
-            TypeError: An argument has the wrong type.
-            ValueError: An argument, or a variable of the environment, has a value that makes no sense.
+            TypeError: An argument has the wrong type, or a value that is written elsewhere.
+            ValueError: One has a value that makes no sense. What is not an argument names where it is written.
         """
-        from llm_toll_autopatch.sinks.resolve import resolve_sink
+        values = sources.resolved(arguments)
+        asked = Asked(**{name: values.pop(name) for name in ("max_budget", "reset", "rate_limit", "tpm_limit")})
+        keeper = _keeper_in(values["sink"])
+        limits = tuple((limit, keeper) for limit in asked.of(values["project"]))
+        return cls(measure=values.pop("estimator"), keeper=keeper, limits=limits, **values)
 
-        source = "sink="
-        if sink is None and (named := os.environ.get(f"{_ENVIRONMENT}SINK")):
-            sink, source = named, f"{_ENVIRONMENT}SINK"
-        if project is None:
-            project = os.environ.get(f"{_ENVIRONMENT}PROJECT") or "default"
-        return cls(
-            sink=resolve_sink(sink, source=source),
-            prices=Prices(prices),
-            project=checked_project(project),
-            tags=checked_tags(tags),
-            include_usage=_checked_include_usage(include_usage),
-            close_on_break=checked_flag("close_on_break", close_on_break),
-            estimate_input=checked_flag("estimate_input", estimate_input),
-            measure=_measure_of(estimator),
-            providers=_checked_providers(providers),
-        )
+    def going_on_from(self, before: Settings | None) -> Settings:
+        """Return this configuration with what `before` has counted against limits, where no ledger keeps them."""
+        if before is None or not (isinstance(self.keeper, MemoryKeeper) and isinstance(before.keeper, MemoryKeeper)):
+            return self
+        return replace(self, keeper=before.keeper, limits=tuple((limit, before.keeper) for limit, _ in self.limits))
 
 
-def checked_project(project: object) -> str:
-    """Return `project` if it is a name; raise a TypeError otherwise."""
-    if not isinstance(project, str) or not project:
-        raise TypeError(f"project= takes a name such as 'billing-bot', not {project!r}")
-    return project
-
-
-def checked_flag(name: str, value: object) -> bool:
-    """Return `value` if it is a bool; raise a TypeError that names the argument otherwise."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name}= takes True or False, not {value!r}")
-    return value
-
-
-def _measure_of(estimator: Estimator | str | None) -> Measure:
-    if estimator is None:
-        return len
-    from llm_toll_autopatch.estimators import measure_of
-
-    return measure_of(estimator)
-
-
-def _checked_include_usage(value: object) -> Literal["auto"] | bool:
-    if value != "auto" and not isinstance(value, bool):
-        raise ValueError(f"include_usage= takes 'auto', True or False, not {value!r}")
-    return value
-
-
-def checked_tags(tags: object) -> Mapping[str, str]:
-    """Return an unchangeable copy of `tags` if it maps strings to strings; raise a TypeError otherwise."""
-    if tags is None:
-        return MappingProxyType({})
-    if not isinstance(tags, Mapping) or not all(isinstance(x, str) for pair in tags.items() for x in pair):
-        raise TypeError(f"tags= takes a mapping of str to str such as {{'team': 'search'}}, not {tags!r}")
-    return MappingProxyType(dict(tags))
-
-
-def _checked_providers(providers: object) -> tuple[str, ...]:
-    if providers is None:
-        return tuple(SDKS)
-    if isinstance(providers, str) or not isinstance(providers, Iterable):
-        raise TypeError(f"providers= takes a list such as ['openai'], not {providers!r}")
-    chosen = tuple(providers)
-    for name in chosen:
-        if name not in SDKS:
-            raise ValueError(f"providers= does not know {name!r}; there are {', '.join(SDKS)}")
-    return chosen
+def _keeper_in(sink: Sink) -> Keeper:
+    """Return what keeps the limits: the first ledger of `sink`, else the memory of this process."""
+    ledger = next((leaf for leaf in leaves(sink) if isinstance(leaf, Keeper)), None)
+    return MemoryKeeper() if ledger is None else ledger
 
 
 class Overlay(Protocol):

@@ -61,6 +61,6 @@ def test_sitecustomize_example_cannot_stop_a_program(tmp_path: Path) -> None:
     """With a setting that makes no sense the program runs, unmetered, and a line on stderr says why."""
     (tmp_path / "sitecustomize.py").write_text((ROOT / "sitecustomize_example.py").read_text())
     search = os.pathsep.join(str(each) for each in (tmp_path, ROOT))
-    result = run("-c", "print('runs')", LLM_TOLL_AUTOPATCH_SINK="nonsense", PYTHONPATH=search)
+    result = run("-c", "import openai; print('runs')", LLM_TOLL_AUTOPATCH_SINK="nonsense", PYTHONPATH=search)
     assert (result.returncode, result.stdout) == (0, "runs\n")
     assert "llm_toll_autopatch is off: ValueError" in result.stderr

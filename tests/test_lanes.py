@@ -115,7 +115,9 @@ def test_a_callback_can_be_deferred() -> None:
     """A function of the user's that may take long is called by a thread of ours, if he says so."""
     threads: list[str] = []
     sink = CallbackSink(lambda _: threads.append(threading.current_thread().name), deferred=True)
-    assert deliver(sink, record()) is None
+    delivery = deliver(sink, record())
+    assert delivery is not None
+    assert not delivery.wanted
     assert lane_of(sink).drain(None)
     assert threads == ["llm-toll-CallbackSink"]
 
@@ -145,7 +147,9 @@ def test_a_failing_sink_is_suspended(monkeypatch: pytest.MonkeyPatch, caplog: py
     assert (lane.state, lane.failures) == ("suspended", 5)
     kept = [record() for _ in range(4)]
     for each in kept:
-        assert deliver(sink, each) is None
+        delivery = deliver(sink, each)
+        assert delivery is not None
+        assert not delivery.wanted
     assert (lane.queued, len(sink)) == (4, 0)
     assert lane.drain(None)  # what `flush` does: one try now
     assert sink.records == tuple(kept)
@@ -210,8 +214,10 @@ def test_a_record_that_is_always_refused_does_not_block_the_others(monkeypatch: 
     sink = Picky()
     waiting = deliver(sink, record(model="bad"))
     assert waiting is not None
+    assert waiting.wanted
     behind = deliver(sink, record(model="good"))
     assert behind is not None
+    assert behind.wanted
     behind.result(10)
     assert [each.model for each in sink] == ["good"]
     sink.refuse = False
@@ -250,7 +256,7 @@ def test_a_sink_is_let_go(sim: Simulator) -> None:
             self.kept.append(record)
 
     sink, slotted = MemorySink(), Slotted()
-    key = id(sink)
+    key = (id(sink), False)
     deliver(sink, record())
     deliver(slotted, record())
     assert (len(sink), len(slotted.kept)) == (1, 1)

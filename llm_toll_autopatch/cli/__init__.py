@@ -40,6 +40,10 @@ COMMANDS = (
     Command("report", "llm_toll_autopatch.cli.report", "show what was spent, and by whom"),
     Command("prices", "llm_toll_autopatch.cli.prices", "show what a model is charged, and from where that is known"),
     Command("reprice", "llm_toll_autopatch.cli.reprice", "compute the costs of past calls again"),
+    Command("config", "llm_toll_autopatch.cli.config", "show every setting, and where it comes from"),
+    Command("run", "llm_toll_autopatch.cli.run", "run a program and meter it, with all its children"),
+    Command("enable", "llm_toll_autopatch.cli.enable", "meter every program of this environment"),
+    Command("disable", "llm_toll_autopatch.cli.disable", "meter only programs that are told to"),
 )
 
 

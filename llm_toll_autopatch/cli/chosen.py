@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
+from llm_toll_autopatch import sources
 from llm_toll_autopatch.cli import periods
 from llm_toll_autopatch.ledger.location import SQLITE_SCHEME, path_from_url
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Calls", "add_calls", "add_prices", "calls", "prices"]
 
 _T = TypeVar("_T")
-_SINK_VARIABLE = "LLM_TOLL_AUTOPATCH_SINK"
 
 
 class Calls(NamedTuple):
@@ -38,8 +37,8 @@ def add_calls(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ledger",
         metavar="PATH",
-        help="the ledger: a path or a sqlite:/// URL (default: LLM_TOLL_AUTOPATCH_SINK if that is such a URL, or else"
-        " the file in the user's data directory)",
+        help="the ledger: a path or a sqlite:/// URL (default: the sink of the settings if that is such a URL, which"
+        " `autotoll config` shows, or else the file in the user's data directory)",
     )
     parser.set_defaults(error=parser.error)
 
@@ -51,10 +50,9 @@ def calls(arguments: argparse.Namespace) -> Calls:
         return Calls(
             since=_given("--since", arguments.since, lambda text: periods.since(text, now)),
             until=_given("--until", arguments.until, lambda text: periods.until(text, now)),
-            path=_given("--ledger", arguments.ledger, _path)
-            or _given(_SINK_VARIABLE, _url_from_environment(), path_from_url),
+            path=_given("--ledger", arguments.ledger, _path) or _given(*_configured(), path_from_url),
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         _end(arguments, str(error))
 
 
@@ -101,6 +99,9 @@ def _given(source: str, text: str | None, read: Callable[[str], _T]) -> _T | Non
         raise ValueError(f"{source}: {error}") from None
 
 
-def _url_from_environment() -> str | None:
-    sink = os.environ.get(_SINK_VARIABLE, "")
-    return sink if sink.startswith(SQLITE_SCHEME) else None
+def _configured() -> tuple[str, str | None]:
+    """Return where the sink of the settings is written, and its first ledger if it has one."""
+    written = sources.find()["sink"]
+    value = written.read()
+    named = value if isinstance(value, list) else [value]
+    return written.source, next((x for x in named if isinstance(x, str) and x.startswith(SQLITE_SCHEME)), None)

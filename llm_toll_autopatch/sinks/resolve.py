@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["checked_sink", "resolve_sink"]
 
 _ACCEPTED = (
-    '"memory", "console", "log", "jsonl:PATH", "otel", "prometheus", "llm-toll", "sqlite:///relative.db",'
-    ' "sqlite:////absolute/path.db"'
+    '"ledger", "memory", "console", "log", "jsonl:PATH", "otel", "prometheus", "llm-toll",'
+    ' "sqlite:///relative.db", "sqlite:////absolute/path.db"'
 )
 _ACCEPTED_TYPES = f"a sink, a callable of one argument, one of the names {_ACCEPTED}, or a list of these"
 _LONGEST_ECHO = 60
@@ -25,14 +25,14 @@ def resolve_sink(spec: object, *, source: str = "sink=") -> Sink:
 
     Args:
         spec: A sink, a callable of one argument, a name, or a list or tuple of these, which becomes a `TeeSink`. None
-            is the embedded default, a SQLite ledger in the user's data directory, also within a list.
+            or `"ledger"` is the embedded default, a SQLite ledger in the user's data directory, also within a list.
         source: Where `spec` comes from (an argument, an environment variable), for the message of an error.
 
     Raises:
         ValueError: `spec` is an unknown name, an empty list, or a sink whose library is not installed.
         TypeError: It is none of what is accepted.
     """
-    if spec is None:
+    if spec is None or spec == "ledger":  # text cannot say None
         from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
 
         return SQLiteLedger()
