@@ -84,8 +84,11 @@ _held: list[Lane] = []
 
 
 def rest(deadline: float) -> None:
-    """Bring every lane to a rest before a fork; those that are stuck stay so."""
-    _held[:] = [lane for lane in lanes() if not lane.stuck and lane.rest(deadline)]
+    """Bring every lane to a rest before a fork.
+
+    Those that are stuck stay so, but for ledgers: they wait for others within bounds, and hold locks of SQLite's.
+    """
+    _held[:] = [lane for lane in lanes() if (lane.ledger or not lane.stuck) and lane.rest(deadline)]
 
 
 def resume() -> None:

@@ -240,8 +240,10 @@ def queued() -> int:
 def flush(sink: Sink | None, timeout: float | None = None) -> bool:
     """Wait until no record waits any more, then flush `sink`; return False when `timeout` seconds did not suffice.
 
-    A suspended sink is tried once more and not waited for.
+    A suspended sink is tried once more and not waited for. A sink that flushes is not waited for either, by itself.
     """
+    if here.works or here.emitting:
+        return False
     deadline = None if timeout is None else time.monotonic() + timeout
     made = _outbox.drain(timeout)
     done = lanes.drain(deadline) and made

@@ -16,6 +16,7 @@ import inspect
 import os
 import signal
 import threading
+import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -174,7 +175,9 @@ class SinkConformance:
             return
         with self._sink() as sink:
             _emit(sink, sample_record())
-            child = os.fork()
+            with warnings.catch_warnings():  # from Python 3.12 on a fork beside other threads is warned of
+                warnings.simplefilter("ignore", DeprecationWarning)
+                child = os.fork()
             if child == 0:
                 signal.alarm(_PATIENCE_S)
                 try:

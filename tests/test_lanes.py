@@ -304,6 +304,24 @@ def test_flush_leaves_a_hanging_sink_behind() -> None:
     assert reporting.flush(TeeSink(hanging, Flushed()), 10)
 
 
+def test_a_sink_may_flush_everything(sim: Simulator) -> None:
+    """A sink that calls `flush` while it is called does not wait for itself, neither at once nor on its lane."""
+
+    class Flushing(MemorySink):
+        def emit(self, record: CallRecord) -> None:
+            flush()
+            super().emit(record)
+
+    class Later(Flushing):
+        deferred = True
+
+    at_once, later = Flushing(), Later()
+    with patched(sink=TeeSink(at_once, later)):
+        ask(sim)
+        flush(10)
+        assert len(at_once) == len(later) == 1
+
+
 def test_status_prints_each_sink(sim: Simulator) -> None:
     """`print(status())` has a line for each sink."""
     with patched(sink=TeeSink(MemorySink(), Moody(times=1))):

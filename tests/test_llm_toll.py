@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
+import urllib.error
+import urllib.request
 import warnings
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import llm_toll.store
 import pytest
@@ -52,6 +58,38 @@ def test_its_statistics_show_our_calls(sim: Simulator, tmp_path: Path) -> None:
     lines = list(csv.DictReader(io.StringIO(exported.read_text())))
     assert len(lines) == 3
     assert all(float(line["cost"]) > 0 for line in lines)
+
+
+def test_its_dashboard_shows_our_calls(tmp_path: Path) -> None:
+    """llm-toll's dashboard, as its own command serves it, has our calls in its summary, its models and its budgets."""
+    path = tmp_path / "toll.db"
+    sink = LLMTollSink(path)
+    for _ in range(3):
+        sink.emit(record(cost_usd=Decimal("0.25")))
+    sink.close()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    code = "import sys; from llm_toll.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "--db", str(path), "--dashboard", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+
+        def page(name: str) -> Any:
+            for _ in range(1000):
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/{name}", timeout=10) as answer:
+                        return json.load(answer)
+                except urllib.error.URLError:
+                    threading.Event().wait(0.02)
+            raise AssertionError("the dashboard does not answer")
+
+        try:
+            assert page("summary") == {"total_cost": 0.75, "total_calls": 3, "project_count": 1, "model_count": 1}
+            [model] = page("models")
+            assert (model["model"], model["total_input_tokens"], model["total_output_tokens"]) == (GPT, 3600, 1350)
+            [budget] = page("budgets")
+            assert (budget["project"], budget["total_cost"]) == ("acme", 0.75)
+        finally:
+            server.terminate()
 
 
 def test_its_budget_counts_our_calls_and_drops_none(tmp_path: Path) -> None:
