@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.budgets.gate import Admission
     from llm_toll_autopatch.budgets.stopping import Allowance
+    from llm_toll_autopatch.lane import Delivery
     from llm_toll_autopatch.readers.ceiling import Ceiling
     from llm_toll_autopatch.readers.reader import Reader
-    from llm_toll_autopatch.reporting import Delivery
     from llm_toll_autopatch.settings import Settings
 
 __all__ = ["Call", "outcome_of"]

@@ -32,6 +32,7 @@ from llm_toll_autopatch import (
     reporting,
     status,
 )
+from llm_toll_autopatch import lane as lane_module
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.simulator import Simulator
 from llm_toll_autopatch.sinks import SinkUnavailableError
@@ -184,7 +185,7 @@ def test_a_full_queue_drops_and_says_so(
     sim: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The queue is bounded: what does not fit is counted as dropped and logged."""
-    monkeypatch.setattr(reporting, "QUEUE_BOUND", 0)
+    monkeypatch.setattr(lane_module, "QUEUE_BOUND", 0)
     with patched(sink=Busy(1)):
         ask(sim)
         assert status().dropped == 1
