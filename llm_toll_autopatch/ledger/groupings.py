@@ -1,4 +1,4 @@
-"""What calls can be grouped and chosen by, whatever database holds them. Each ledger has its own SQL for these names."""
+"""What calls can be grouped and chosen by, whatever database holds them. Each ledger has its own SQL for it."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ __all__ = ["arrivals_query", "records_query", "totals_of", "totals_query"]
 Query = tuple[str, list[Any]]
 """SQL, and the values for its placeholders."""
 
-# A week belongs to the year of its Thursday, of which it is the n-th (ISO 8601). SQLite's %G and %V are newer than most.
+# A week belongs to the year of its Thursday, of which it is the n-th (ISO 8601). Few SQLites have %G and %V.
 _THURSDAY = "substr(started_at, 1, 10), '-3 days', 'weekday 4'"
 
 _EXPRESSIONS = {

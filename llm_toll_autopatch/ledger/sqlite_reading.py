@@ -1,4 +1,4 @@
-"""How the SQLite ledger is read: each answer has a connection of its own, which neither waits for writers nor holds them up."""
+"""How the SQLite ledger is read: by a connection for each answer, which neither waits for writers nor holds them up."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class SQLiteReader:
                 any.
             since: Only calls that started then or later.
             until: Only calls that started before.
-            where: Only calls of these values: `{"provider": "openai", "tag:team": ["search", "ads"]}`. Names as in `by`.
+            where: Only calls of these values, as for `records`.
 
         Raises:
             ValueError: `by` or `where` has an unknown name.
@@ -107,7 +107,7 @@ class SQLiteReader:
             yield [record_of(row) for row in self._rows(*arrivals_query(before, position, where or {}))]
 
     def _newest(self) -> tuple[int, str | None]:
-        return next(self._rows("SELECT rowid, id FROM calls ORDER BY rowid DESC LIMIT 1", []), (0, None))  # type: ignore[return-value]
+        return next(self._rows("SELECT rowid, id FROM calls ORDER BY rowid DESC LIMIT 1", []), (0, None))
 
     def _rows(self, query: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         if not self.path.exists():

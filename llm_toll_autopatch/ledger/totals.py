@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Totals", "sum_totals"]
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
     """Sums over the calls of one group.
