@@ -58,10 +58,20 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
         """Execute one statement, on the cursor that this connection keeps for that."""
         return self._one_cursor.execute(statement, values)
 
+    def run_for_all(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Execute `statement` for each of `rows`, in one transaction; return how many rows it changed."""
+        self.deadline += _ROW_S * len(rows)
+        self._one_cursor.execute("BEGIN")
+        self._one_cursor.executemany(statement, rows)
+        changed = self._one_cursor.rowcount
+        self._one_cursor.execute("COMMIT")
+        return changed
+
     _one_cursor: psycopg.Cursor[tuple[Any, ...]]
 
 
 _LONG_S = 1e6
+_ROW_S = 0.01  # of many, each may take so long
 
 
 def connect(address: Address, deadline: float = float("inf")) -> BoundedConnection:

@@ -13,7 +13,18 @@ from llm_toll_autopatch.ledger.schema import COLUMNS, coerced
 if TYPE_CHECKING:
     from llm_toll_autopatch.ledger.postgres_connections import BoundedConnection
 
-__all__ = ["INSERT", "MIGRATIONS", "SCHEMA", "SELECTED", "fitted", "migrate", "version_of", "without_nul"]
+__all__ = [
+    "DELETE_OLD",
+    "INSERT",
+    "MIGRATIONS",
+    "REPLACE_COST",
+    "SCHEMA",
+    "SELECTED",
+    "fitted",
+    "migrate",
+    "version_of",
+    "without_nul",
+]
 
 SCHEMA = "llm_toll_autopatch"
 """The schema of all tables, which nobody else uses. An administrator may have made it already, with its own rights."""
@@ -103,6 +114,30 @@ INSERT = (
     f" VALUES ({', '.join(_TAKEN.get(column, '%s') for column in COLUMNS)}) ON CONFLICT (id) DO NOTHING"
 )
 """Takes a row of `COLUMNS`; the same record twice is one row."""
+
+REPLACE_COST = f"""
+    WITH repriced AS (
+        UPDATE {SCHEMA}.calls SET cost_nano_usd = %s::bigint
+        WHERE id = %s::text AND cost_nano_usd IS NOT DISTINCT FROM %s::bigint RETURNING id
+    )
+    INSERT INTO {SCHEMA}.former_costs (call_id, replaced_at, cost_nano_usd)
+    SELECT id, %s::timestamptz, %s::bigint FROM repriced
+"""  # noqa: S608 - our own names
+"""Takes the new cost, the id, the former cost, now, and the former cost: one that is another by now stays."""
+
+DELETE_OLD = f"""
+    WITH gone AS (
+        DELETE FROM {SCHEMA}.calls WHERE id IN (
+            SELECT id FROM {SCHEMA}.calls
+            WHERE started_at < %s::timestamptz AND (%s::text IS NULL OR project = %s::text)
+            ORDER BY started_at, id LIMIT %s
+        ) RETURNING id
+    ), with_them AS (
+        DELETE FROM {SCHEMA}.former_costs USING gone WHERE call_id = gone.id
+    )
+    SELECT COUNT(*) FROM gone
+"""  # noqa: S608 - our own names
+"""Takes the moment, the project or NULL twice, and how many at most; gives how many they were."""
 
 SELECTED = ", ".join(_GIVEN.get(column, column) for column in COLUMNS)
 """What to select for a row of `COLUMNS`."""
