@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from llm_toll_autopatch.estimate import TokenEstimateWarning
     from llm_toll_autopatch.health import Status
+    from llm_toll_autopatch.ledger.postgres import PostgresLedger
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
     from llm_toll_autopatch.patching import flush, patch_all, patched, status, unpatch_all
     from llm_toll_autopatch.pricing.prices import UnknownPriceWarning
@@ -49,6 +50,7 @@ _HOMES = {
     "LoggingSink": "sinks.log",
     "MemorySink": "sinks.memory",
     "OTelSink": "sinks.otel",
+    "PostgresLedger": "ledger.postgres",
     "PrometheusSink": "sinks.prometheus",
     "SQLiteLedger": "ledger.sqlite",
     "Sink": "sinks",
@@ -81,6 +83,7 @@ __all__ = [
     "LoggingSink",
     "MemorySink",
     "OTelSink",
+    "PostgresLedger",
     "PrometheusSink",
     "SQLiteLedger",
     "Sink",

@@ -8,7 +8,6 @@ import contextlib
 import functools
 import os
 import queue
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from llm_toll_autopatch.counts import counts, drop
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.lane import here
 from llm_toll_autopatch.lanes import deliver, lane_of
+from llm_toll_autopatch.loops import in_event_loop
 from llm_toll_autopatch.sinks.tee import leaves
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def closed(call: Call, *, later: bool) -> None:
         _outbox.put(functools.partial(_report, call))
         return
     waiting = _report(call)
-    if waiting and _in_event_loop():
+    if waiting and in_event_loop():
         call.waiting = waiting
     elif waiting:
         concurrent.futures.wait(waiting, PATIENCE_S)
@@ -107,11 +107,6 @@ async def written(call: Call) -> None:
 
         await asyncio.wait([asyncio.wrap_future(each) for each in waiting], timeout=PATIENCE_S)
         _mark_hopeless(waiting)
-
-
-def _in_event_loop() -> bool:
-    loops = sys.modules.get("asyncio")
-    return loops is not None and loops._get_running_loop() is not None
 
 
 def _mark_hopeless(waiting: Sequence[Delivery]) -> None:
@@ -265,7 +260,7 @@ def ledger_of(sink: Sink) -> str | None:
     """Return where the first ledger of `sink` is: a ledger is a sink that can add up what it holds."""
     for leaf in leaves(sink):
         if hasattr(leaf, "totals"):
-            return str(getattr(leaf, "path", type(leaf).__name__))
+            return str(getattr(leaf, "location", getattr(leaf, "path", type(leaf).__name__)))
     return None
 
 

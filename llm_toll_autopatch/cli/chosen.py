@@ -9,31 +9,42 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from llm_toll_autopatch import sources
 from llm_toll_autopatch.cli import periods
+from llm_toll_autopatch.ledger.groupings import TAG
 from llm_toll_autopatch.ledger.location import SQLITE_SCHEME, path_from_url
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
+    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
     from llm_toll_autopatch.pricing.prices import Prices
 
-__all__ = ["Calls", "add_calls", "add_prices", "calls", "prices"]
+__all__ = [
+    "Calls",
+    "add_filters",
+    "add_ledger",
+    "add_period",
+    "add_prices",
+    "calls",
+    "ledger",
+    "prices",
+]
 
 _T = TypeVar("_T")
+FILTERS = ("project", "model", "provider", "method", "outcome")
+"""Groupings that are an option of their own."""
 
 
 class Calls(NamedTuple):
-    """Which calls: those that started at `since` or later, and before `until`, in the ledger at `path`. None: all."""
+    """Which calls: those that started at `since` or later, and before `until` (None: all), and are as `where` says."""
 
     since: datetime | None
     until: datetime | None
-    path: Path | None
+    where: dict[str, list[str]]
 
 
-def add_calls(parser: argparse.ArgumentParser) -> None:
-    """Add `--since`, `--until` and `--ledger`."""
-    parser.add_argument("--since", metavar="WHEN", help=f"only calls that started then or later: {periods.ACCEPTED}")
-    parser.add_argument("--until", metavar="WHEN", help="only calls that started before; a day that is named is within")
+def add_ledger(parser: argparse.ArgumentParser) -> None:
+    """Add `--ledger`."""
     parser.add_argument(
         "--ledger",
         metavar="PATH",
@@ -43,14 +54,46 @@ def add_calls(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(error=parser.error)
 
 
-def calls(arguments: argparse.Namespace) -> Calls:
-    """Return what `--since`, `--until` and `--ledger` say; end the program if they say nothing sensible."""
-    now = datetime.now(UTC)
+def ledger(arguments: argparse.Namespace) -> SQLiteLedger:
+    """Return the ledger that `--ledger` or the environment names; end the program if they name none."""
     try:
+        path = _given("--ledger", arguments.ledger, _path)
+        if path is None:
+            path = _given(*_configured(), path_from_url)
+    except (TypeError, ValueError) as error:
+        _end(arguments, str(error))
+    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+
+    return SQLiteLedger(path)
+
+
+def add_period(parser: argparse.ArgumentParser) -> None:
+    """Add `--since` and `--until`."""
+    parser.add_argument("--since", metavar="WHEN", help=f"only calls from then on: {periods.ACCEPTED}")
+    parser.add_argument("--until", metavar="WHEN", help="only calls until then; a day that is named is within")
+    parser.set_defaults(error=parser.error)
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Add `--project` and its like. Each may be repeated: any of the values will do."""
+    group = parser.add_argument_group("which calls", "Each may be given several times: any of its values will do.")
+    for name in FILTERS:
+        group.add_argument(f"--{name}", action="append", metavar="NAME", help=f"only those of this {name}")
+    group.add_argument("--tag", action="append", metavar="NAME=VALUE", help="only those with this tag")
+
+
+def calls(arguments: argparse.Namespace) -> Calls:
+    """Return what `--since`, `--until` and the filters say, where there are any; end the program if it is nonsense."""
+    now = datetime.now(UTC)
+    where = {name: given for name in FILTERS if (given := getattr(arguments, name, None))}
+    try:
+        for text in getattr(arguments, "tag", None) or ():
+            name, value = _tag(text)
+            where.setdefault(TAG + name, []).append(value)
         return Calls(
-            since=_given("--since", arguments.since, lambda text: periods.since(text, now)),
-            until=_given("--until", arguments.until, lambda text: periods.until(text, now)),
-            path=_given("--ledger", arguments.ledger, _path) or _given(*_configured(), path_from_url),
+            since=_given("--since", getattr(arguments, "since", None), lambda text: periods.since(text, now)),
+            until=_given("--until", getattr(arguments, "until", None), lambda text: periods.until(text, now)),
+            where=where,
         )
     except (TypeError, ValueError) as error:
         _end(arguments, str(error))
@@ -78,6 +121,13 @@ def prices(arguments: argparse.Namespace) -> Prices:
         return Prices(overrides)
     except (OSError, TypeError, ValueError) as error:
         _end(arguments, f"--prices: {error}")
+
+
+def _tag(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"--tag: {text!r} is not NAME=VALUE")
+    return name, value
 
 
 def _end(arguments: argparse.Namespace, message: str) -> NoReturn:

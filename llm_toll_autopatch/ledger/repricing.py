@@ -10,7 +10,7 @@ from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.money import from_nano_usd, sum_usd, to_nano_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from decimal import Decimal
 
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
@@ -84,6 +84,7 @@ def reprice(
     project: str | None = None,
     only_unknown: bool = False,
     dry_run: bool = False,
+    progress: Callable[[int], None] = lambda _calls: None,
 ) -> Repricing:
     """Compute the costs of past calls again and put them into the ledger; the former ones stay there beside them.
 
@@ -98,6 +99,7 @@ def reprice(
         project: Only calls of this project.
         only_unknown: Only calls whose cost is not known.
         dry_run: Whether to leave the ledger as it is.
+        progress: Told, now and then, how many more calls have been read.
 
     Raises:
         LedgerError: There is no ledger, or it cannot be read.
@@ -106,7 +108,9 @@ def reprice(
     calls = kept = 0
     changed: list[Repriced] = []
     unknown: dict[str, int] = {}
-    for record in ledger.records(since, until, project):
+    for number, record in enumerate(ledger.records(since, until, project), 1):
+        if not number % _AT_ONCE:
+            progress(_AT_ONCE)
         if record.usage_source == "missing" or (only_unknown and record.cost_usd is not None):
             continue
         calls += 1

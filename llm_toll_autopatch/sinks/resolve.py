@@ -103,7 +103,7 @@ def _from_name(name: str, source: str) -> Sink:
 def _without_secrets(name: str) -> str:
     """Return as much of `name` as can be shown: of a URL or anything with a user in it, only the scheme."""
     scheme, colon, _ = name.partition(":")
-    if not name.startswith(("sqlite:", "jsonl:")) and ("://" in name or "@" in name):
+    if name.startswith("postgres") or (not name.startswith(("sqlite:", "jsonl:")) and ("://" in name or "@" in name)):
         return (scheme if colon else "") + ":…"
     return name if len(name) <= _LONGEST_ECHO else name[:_LONGEST_ECHO] + "…"
 
@@ -157,6 +157,12 @@ def _sqlite(rest: str) -> Sink:
     return SQLiteLedger(path_from_url("sqlite:" + rest))
 
 
+def _postgres(rest: str) -> Sink:
+    from llm_toll_autopatch.ledger.postgres import PostgresLedger
+
+    return PostgresLedger("postgresql:" + rest)
+
+
 _SINKS: dict[str, Callable[[str], Sink]] = {
     "console": _console,
     "jsonl:": _jsonl,
@@ -165,6 +171,8 @@ _SINKS: dict[str, Callable[[str], Sink]] = {
     "log": _log,
     "memory": _memory,
     "otel": _otel,
+    "postgres:": _postgres,
+    "postgresql:": _postgres,
     "prometheus": _prometheus,
     "sqlite:": _sqlite,
 }
