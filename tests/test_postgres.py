@@ -15,7 +15,7 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,12 @@ import llm_toll_autopatch
 from llm_toll_autopatch import LocalRateLimitError, PostgresLedger
 from llm_toll_autopatch.budgets.keeper import Standing
 from llm_toll_autopatch.budgets.limits import Limit
+from llm_toll_autopatch.cli import main
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.ledger import LedgerError, postgres_holds
 from llm_toll_autopatch.ledger.money import from_nano_usd
-from llm_toll_autopatch.ledger.postgres_schema import MIGRATIONS
+from llm_toll_autopatch.ledger.postgres_schema import INSERT, MIGRATIONS
+from llm_toll_autopatch.ledger.schema import row_of
 from llm_toll_autopatch.records import CallRecord, new_id
 from llm_toll_autopatch.simulator import Simulator
 from llm_toll_autopatch.sinks import Sink, SinkUnavailableError
@@ -89,7 +91,7 @@ def together(code: str, arguments: list[str], count: int) -> list[subprocess.Pop
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a process writes until it ends, to stdout and stderr. (`communicate` loses what `readline` has buffered.)"""
+    """What a process writes until it ends, to stdout and stderr. `communicate` loses what `readline` has buffered."""
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -98,7 +100,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def run(code: str, *arguments: str) -> str:
-    """Run such a process to its end; return what it wrote to stdout. It has nothing to complain about."""
+    """Run such a process to its end; return what it wrote to stdout. It has nothing to complain of."""
     process = start(code, *arguments)
     output, errors = ended(process)
     assert (process.returncode, errors) == (0, "")
@@ -225,6 +227,105 @@ class TestAnswers(test_ledger.TestAnswers):
         assert [group.key for group in ledger.totals(["tag:te\0am%"], where=where)] == [("x\\ud800",)]
 
 
+class TestArrivals:
+    """What comes in, as it does."""
+
+    def test_in_order(self, ledger: PostgresLedger) -> None:
+        """First the latest, as many as were asked for, then what is new each time."""
+        old = [record(project=name) for name in ("a", "b", "a")]
+        ledger.add(old)
+        arrivals = ledger.arrivals(2)
+        assert next(arrivals) == old[1:]
+        assert next(arrivals) == []
+        new = [record(project=name) for name in ("b", "a")]
+        for each in new:
+            ledger.emit(each)
+        assert next(arrivals) == new
+        assert next(arrivals) == []
+        assert next(ledger.arrivals()) == []
+        assert next(ledger.arrivals(9, where={"project": "b"})) == [old[1], new[0]]
+
+    def test_late_commit(self, ledger: PostgresLedger) -> None:
+        """What was begun before another and is committed after it is not missed."""
+        arrivals = ledger.arrivals()
+        assert next(arrivals) == []
+        slow, quick = record(), record()
+        with ledger._connected(time.monotonic() + 5) as (connection, _):
+            connection.run("BEGIN")
+            connection.run(INSERT, row_of(slow))
+            ledger.emit(quick)
+            assert next(arrivals) == [quick]
+            connection.run("COMMIT")
+        assert next(arrivals) == [slow]
+        assert next(arrivals) == []
+
+
+class TestChanges:
+    """What becomes of records later."""
+
+    def test_other_costs(self, ledger: PostgresLedger, postgres: Server, database: str) -> None:
+        """A cost is replaced where it is still the one that it was computed from, and the former one is kept."""
+        known, unknown, changed = record(cost_usd=Decimal(1)), record(cost_usd=None), record(cost_usd=Decimal(2))
+        ledger.add([known, unknown, changed])
+        billion = 10**9
+        ledger.replace_costs([(known.id, billion, 5), (unknown.id, None, 6), (changed.id, None, 7)])
+        costs = {each.id: each.cost_usd for each in ledger.records()}
+        assert costs == {known.id: from_nano_usd(5), unknown.id: from_nano_usd(6), changed.id: Decimal(2)}
+        kept = postgres.execute("SELECT call_id, cost_nano_usd FROM llm_toll_autopatch.former_costs", database)
+        assert sorted(kept) == sorted([(known.id, billion), (unknown.id, None)])
+
+    def test_old_ones_are_deleted(self, ledger: PostgresLedger) -> None:
+        """The oldest go first, of a project alone if that is asked for, and only those from before the moment."""
+        days = [timedelta(days=number) for number in range(4)]
+        ledger.add([record(started_at=NOON + day, project=name) for day in days for name in ("acme", "zeta")])
+        assert ledger.delete_before(NOON + days[2], "acme") == 2
+        assert ledger.delete_before(NOON + days[2], at_most=1) == 1
+        assert sorted((each.project, each.started_at) for each in ledger.records(until=NOON + days[3])) == [
+            ("acme", NOON + days[2]),
+            ("zeta", NOON + days[1]),
+            ("zeta", NOON + days[2]),
+        ]
+
+
+class TestCommandLine:
+    """`autotoll` takes the URL of a ledger."""
+
+    def test_commands(
+        self, ledger: PostgresLedger, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """What works on a file works on a server; the password is nowhere in what is printed."""
+        ledger.add([record(tags={"team": "search"}), record(started_at=NOON - timedelta(days=400))])
+        lines = tmp_path / "calls.jsonl"
+        for arguments in (
+            ["report", "--by", "tag:team"],
+            ["export", "--jsonl", "-o", str(lines)],
+            ["prune", "--older-than", "30d", "--yes"],
+            ["import", str(lines)],
+            ["tail"],
+            ["reprice", "--dry-run"],
+            ["doctor"],
+        ):
+            code = main([*arguments, "--ledger", database])
+            printed = capsys.readouterr()
+            assert code == 0 or arguments == ["doctor"], printed
+            assert not any(secret in printed.out + printed.err for secret in SECRETS)
+        assert len(ids(ledger)) == 2
+
+    def test_wrong_url(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A URL that cannot be understood is refused, and not repeated."""
+        assert main(["report", "--ledger", "postgresql://user:can/canary@host/db"]) == 2
+        assert "canary" not in capsys.readouterr().err
+
+    def test_from_the_settings(
+        self, ledger: PostgresLedger, database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Where the sink of the settings is such a ledger, it is the one that is asked."""
+        ledger.emit(record(project="of-the-server"))
+        monkeypatch.setenv("LLM_TOLL_AUTOPATCH_SINK", database)
+        assert main(["report"]) == 0
+        assert "of-the-server" in capsys.readouterr().out
+
+
 class TestWithOthers:
     """Threads, processes, forks, kills and locks."""
 
@@ -336,36 +437,27 @@ class TestWithOthers:
 
     def test_within_itself(self, database: str) -> None:
         """A record that comes while this thread is inside `emit` is refused for now, instead of waiting for itself."""
-        inner: list[BaseException] = []
+        refusals: list[str] = []
         original = record()
 
-        class Odd(str):
-            """As a finalizer that the collector runs in the middle of `emit` would."""
-
-            __slots__ = ()
-
-            def encode(self, *arguments: Any) -> bytes:
-                with pytest.raises(SinkUnavailableError) as caught:
-                    ledger.emit(record())
-                inner.append(caught.value)
-                ledger.close()
-                return super().encode(*arguments)
-
         class Cycle:
-            """Something that only the collector frees."""
+            """Something that only the collector frees, and that then does as a dropped stream would."""
 
             def __init__(self) -> None:
                 self.me = self
 
             def __del__(self) -> None:
-                Odd().encode()
+                with pytest.raises(SinkUnavailableError) as caught:
+                    alone.emit(record())
+                refusals.append(str(caught.value))
+                alone.close()
 
-        with PostgresLedger(database, connections=1) as ledger:
+        with PostgresLedger(database, connections=1) as alone:
             Cycle()
-            ledger._do(lambda _: gc.collect())
-            ledger.emit(original)
-            assert "on this thread" in str(inner[0])
-            assert ids(ledger) == [original.id]
+            alone._do(lambda _: gc.collect())
+            alone.emit(original)
+            assert ["on this thread" in refusal for refusal in refusals] == [True]
+            assert ids(alone) == [original.id]
 
 
 class TestOutages:
@@ -484,8 +576,8 @@ class TestEventLoop:
                 call = asyncio.create_task(
                     client.chat.completions.create(model="gpt-5-mini", messages=[{"role": "user", "content": "Hi"}])
                 )
-                while turns < 40:
-                    await asyncio.sleep(0.01)
+                await asyncio.wait([call], timeout=0.5)
+                assert turns > 20
                 assert not call.done()
                 await asyncio.to_thread(other.commit)
                 await call

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from llm_toll_autopatch.ledger.groupings import Where
-    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+    from llm_toll_autopatch.ledger.location import Ledger
     from llm_toll_autopatch.records import CallRecord
 
 __all__ = ["HEADER", "RIGHT", "cells_of", "followed", "is_there"]
@@ -38,13 +38,13 @@ def cells_of(record: CallRecord) -> list[str]:
     ]
 
 
-def is_there(ledger: SQLiteLedger) -> bool:
+def is_there(ledger: Ledger) -> bool:
     """Return whether the ledger has been made; one that is no file always has."""
     path = getattr(ledger, "path", None)
     return path is None or path.exists()
 
 
-def followed(ledger: SQLiteLedger, latest: int, where: Where, interval_s: float) -> Iterator[list[CallRecord]]:
+def followed(ledger: Ledger, latest: int, where: Where, interval_s: float) -> Iterator[list[CallRecord]]:
     """Yield the latest calls, then at each interval those that have come in since. Waits for a ledger to be made.
 
     Raises:

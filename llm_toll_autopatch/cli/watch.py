@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
 
     from llm_toll_autopatch.ledger.groupings import Where
-    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+    from llm_toll_autopatch.ledger.location import Ledger
     from llm_toll_autopatch.records import CallRecord
 
 __all__ = ["configure", "run"]
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _sights(
-    ledger: SQLiteLedger, by: Sequence[str], since: datetime | None, where: Where, arguments: argparse.Namespace
+    ledger: Ledger, by: Sequence[str], since: datetime | None, where: Where, arguments: argparse.Namespace
 ) -> Iterator[Seen]:
     last: deque[CallRecord] = deque(maxlen=arguments.lines)
     for records in followed(ledger, arguments.lines, where, arguments.interval):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from llm_toll_autopatch.ledger import postgres_holds
 from llm_toll_autopatch.ledger.errors import LedgerError
+from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.postgres_address import Address
 from llm_toll_autopatch.ledger.postgres_reading import PostgresReader
-from llm_toll_autopatch.ledger.postgres_schema import INSERT, fitted, migrate
+from llm_toll_autopatch.ledger.postgres_schema import DELETE_OLD, INSERT, REPLACE_COST, fitted, migrate
 from llm_toll_autopatch.ledger.schema import row_of, settlement_of
 from llm_toll_autopatch.loops import in_event_loop
 from llm_toll_autopatch.sinks import SinkUnavailableError
@@ -19,7 +21,6 @@ from llm_toll_autopatch.sinks.forking import keep_for_ever, watch_forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from datetime import datetime
 
     from llm_toll_autopatch.budgets.keeper import Refusal, Reservation, Standing
     from llm_toll_autopatch.budgets.limits import Limit
@@ -139,6 +140,28 @@ class PostgresLedger(PostgresReader):
             return self._do(lambda connection: _insert(connection, rows))
         except _MisfitError:
             return self._do(lambda connection: _insert(connection, [fitted(row) for row in rows]))
+
+    def replace_costs(self, changes: Sequence[tuple[str, int | None, int]]) -> None:
+        """Give calls other costs, all together, and keep the former ones; as `SQLiteLedger.replace_costs` does.
+
+        Raises:
+            SinkUnavailableError: As from `emit`.
+            LedgerError: As from `emit`.
+        """
+        now = instant(datetime.now(UTC))
+        rows = [(after, call_id, before, now, before) for call_id, before, after in changes]
+        self._do(lambda connection: connection.run_for_all(REPLACE_COST, rows))
+
+    def delete_before(self, moment: datetime, project: str | None = None, at_most: int = 1_000) -> int:
+        """Delete calls that started before `moment`, with their former costs; as `SQLiteLedger.delete_before` does.
+
+        Raises:
+            SinkUnavailableError: As from `emit`.
+            LedgerError: As from `emit`.
+        """
+        values = [instant(moment), project, project, at_most]
+        row = self._do(lambda connection: connection.run(DELETE_OLD, values).fetchone())
+        return row[0] if row else 0
 
     # Keeping limits, as `budgets.keeper.Keeper` has it. What is emitted is settled by itself
 
@@ -260,7 +283,4 @@ def _insert(connection: BoundedConnection, rows: list[tuple[Any, ...]]) -> int:
     """Insert `rows`, all or none, and return how many were new."""
     if len(rows) == 1:
         return connection.run(INSERT, rows[0]).rowcount
-    connection.run("BEGIN")
-    new = sum(connection.run(INSERT, row).rowcount for row in rows)
-    connection.run("COMMIT")
-    return new
+    return connection.run_for_all(INSERT, rows) if rows else 0

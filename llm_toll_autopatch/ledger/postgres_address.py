@@ -6,12 +6,12 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from llm_toll_autopatch.ledger.location import POSTGRES_SCHEMES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SCHEMES", "Address"]
-
-SCHEMES = ("postgresql:", "postgres:")
+__all__ = ["Address"]
 
 _ACCEPTED = "postgresql://user:password@host:5432/database"
 _ESCAPES = "in a name or password, write @ as %40, : as %3A, / as %2F and % as %25"
@@ -68,7 +68,7 @@ class Address:
 
 def _parsed(url: str) -> dict[str, str]:
     scheme, slashes, rest = url.partition("//")
-    if scheme not in SCHEMES or not slashes:
+    if scheme not in POSTGRES_SCHEMES or not slashes:
         raise ValueError(f"a PostgreSQL URL is {_ACCEPTED}")
     server, _, path = rest.partition("/")
     if server.count("@") > 1 or "@" in path.partition("?")[0]:  # libpq would take a part of the password for a host

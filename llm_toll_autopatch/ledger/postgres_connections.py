@@ -37,7 +37,7 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
 
     deadline = float("inf")
 
-    def wait(self, gen: PQGen[Any], *_: object, **__: object) -> Any:
+    def wait(self, gen: PQGen[Any], *_: Any, **__: Any) -> Any:
         """Drive `gen`, which does one thing with the server, to its end."""
         try:
             wanted = next(gen)
@@ -48,7 +48,7 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
                 events = poll.poll(max(0, int(left * 1000) + 1) if left < _LONG_S else None)
                 if not events:
                     raise psycopg.OperationalError("no answer from the server in time")
-                _, mask = events[0]
+                mask = events[0][1]
                 ready = (Ready.R if mask & _READABLE else 0) | (Ready.W if mask & _WRITABLE else 0)
                 wanted = gen.send(ready)
         except StopIteration as end:
@@ -56,12 +56,22 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
 
     def run(self, statement: str, values: Sequence[Any] | None = None) -> psycopg.Cursor[tuple[Any, ...]]:
         """Execute one statement, on the cursor that this connection keeps for that."""
-        return self._one_cursor.execute(statement, values)  # type: ignore[arg-type]  # it wants a LiteralString
+        return self._one_cursor.execute(statement, values)
+
+    def run_for_all(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Execute `statement` for each of `rows`, in one transaction; return how many rows it changed."""
+        self.deadline += _ROW_S * len(rows)
+        self._one_cursor.execute("BEGIN")
+        self._one_cursor.executemany(statement, rows)
+        changed = self._one_cursor.rowcount
+        self._one_cursor.execute("COMMIT")
+        return changed
 
     _one_cursor: psycopg.Cursor[tuple[Any, ...]]
 
 
 _LONG_S = 1e6
+_ROW_S = 0.01  # of many, each may take so long
 
 
 def connect(address: Address, deadline: float = float("inf")) -> BoundedConnection:

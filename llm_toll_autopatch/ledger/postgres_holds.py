@@ -4,9 +4,9 @@ Each step is one statement, the call of a function, and so one transaction. Writ
 trigger: money and ledger cannot disagree, and the same record twice is counted once.
 
 Whatever changes what is spent or held of a budget has locked its row before, several in the order of their ids, so that
-nobody waits in a circle; under READ COMMITTED what is read after that is what others have committed. A budget begins with
-what its project's calls have cost, so while it is made none of them may be half written: making one takes an advisory
-lock on the project, that every writer of a record shares.
+nobody waits in a circle; under READ COMMITTED what is read after that is what others have committed. A budget begins
+with what its project's calls have cost, so while it is made none of them may be half written: making one takes an
+advisory lock on the project, that every writer of a record shares.
 """
 
 from __future__ import annotations
@@ -344,12 +344,12 @@ def _claim(number: int, limit: Limit, at: datetime) -> dict[str, Any]:
 
 def settle(connection: BoundedConnection, settlement: Sequence[Any]) -> None:
     """Settle a call whose record goes elsewhere: its id, project, cost in nano-USD or NULL, tokens, and start."""
-    connection.run(f"SELECT {_SCHEMA}.settle(%s, %s, %s, %s, %s::timestamptz)", settlement)  # noqa: S608 - our own name
+    connection.run(f"SELECT {_SCHEMA}.settle(%s, %s, %s, %s, %s::timestamptz)", settlement)
 
 
 def release(connection: BoundedConnection, call_id: str) -> None:
     """Let go of what is held for a call that was not sent."""
-    connection.run(f"SELECT {_SCHEMA}.release(%s)", [call_id])  # noqa: S608 - our own name
+    connection.run(f"SELECT {_SCHEMA}.release(%s)", [call_id])
 
 
 def standings(connection: BoundedConnection, limits: Sequence[Limit], at: datetime) -> list[Standing]:
@@ -366,5 +366,5 @@ def sweep(connection: BoundedConnection, at: datetime) -> int:
     """
     owners = [owner for (owner,) in connection.run(_OWNERS).fetchall()]
     dead = [owner for owner in owners if is_dead(owner)]
-    row = connection.run(f"SELECT {_SCHEMA}.sweep(%s::timestamptz, %s::text[])", [instant(at), dead]).fetchone()  # noqa: S608 - our own name
+    row = connection.run(f"SELECT {_SCHEMA}.sweep(%s::timestamptz, %s::text[])", [instant(at), dead]).fetchone()
     return row[0] if row else 0

@@ -52,7 +52,8 @@ def _expression(grouping: str) -> Query:
 def _chosen(since: datetime | None, until: datetime | None, where: Where) -> Query:
     """Return the `WHERE` of these calls."""
     check_groupings(list(where))
-    conditions, values = ["TRUE"], []
+    conditions = ["TRUE"]
+    values: list[Any] = []
     for condition, moment in (("started_at >= %s::timestamptz", since), ("started_at < %s::timestamptz", until)):
         if moment is not None:
             conditions.append(condition)
@@ -70,7 +71,9 @@ def records_query(
     """Return what selects `COLUMNS` of calls in the order of their start."""
     chosen, values = _chosen(since, until, where)
     way = " DESC" if newest_first else ""
-    query = f"SELECT {SELECTED} FROM {SCHEMA}.calls WHERE {chosen} ORDER BY calls.started_at{way}, calls.id{way} LIMIT %s"  # noqa: S608 - our own names
+    query = (
+        f"SELECT {SELECTED} FROM {SCHEMA}.calls WHERE {chosen} ORDER BY calls.started_at{way}, calls.id{way} LIMIT %s"  # noqa: S608 - our own names
+    )
     return query, [*values, limit]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.ledger.errors import LedgerError
-from llm_toll_autopatch.ledger.postgres_queries import records_query, totals_query
+from llm_toll_autopatch.ledger.postgres_queries import arrivals_query, records_query, totals_query
 from llm_toll_autopatch.ledger.postgres_schema import version_of
 from llm_toll_autopatch.ledger.schema import record_of
 from llm_toll_autopatch.ledger.sqlite_queries import totals_of
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["PostgresReader"]
 
 _AT_ONCE = 1000
+_UNSETTLED = 500
+_GRACE_S = 10.0
+"""How long a record may take from the number that it gets to its commit, to be among the arrivals."""
 _PATIENCE_S = 60.0
 """How long the server may take for each step of an answer."""
 
@@ -86,6 +90,36 @@ class PostgresReader:
         """
         query = totals_query(by, since, until, where or {})
         return [totals_of(row, len(by)) for row in self._rows(*query)]
+
+    def arrivals(self, latest: int = 0, *, where: Where | None = None) -> Iterator[list[CallRecord]]:
+        """Iterate over what comes in, as `SQLiteLedger.arrivals` does: a list each time, empty when nothing is new.
+
+        What others commit at the same moment may come in another order than they began to write it.
+
+        Args:
+            latest: How many of those that are there already the first list has.
+            where: Only calls of these values, as for `totals`.
+
+        Raises:
+            ValueError: `where` has an unknown name.
+            LedgerError: There is no ledger, or it cannot be read.
+        """
+        chosen = where or {}
+        known = list(self._rows(*arrivals_query(0, chosen, max(latest, _UNSETTLED))))
+        yield [record_of(row[1:]) for row in reversed(known[:latest])]
+        # A number is given when the writing begins, and seen when it is committed: what has lower numbers may come yet.
+        numbers = {row[0] for row in known}
+        floor = min(numbers, default=0) - 1
+        marks = deque([(time.monotonic(), max(numbers, default=0))])
+        while True:
+            rows = [row for row in self._rows(*arrivals_query(floor, chosen)) if row[0] not in numbers]
+            yield [record_of(row[1:]) for row in rows]
+            numbers.update(row[0] for row in rows)
+            now = time.monotonic()
+            marks.append((now, max(numbers, default=0)))
+            while marks[0][0] < now - _GRACE_S:
+                floor = max(floor, marks.popleft()[1])
+            numbers = {number for number in numbers if number > floor}
 
     def _rows(self, query: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         import psycopg

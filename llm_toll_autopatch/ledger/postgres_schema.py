@@ -13,7 +13,18 @@ from llm_toll_autopatch.ledger.schema import COLUMNS, coerced
 if TYPE_CHECKING:
     from llm_toll_autopatch.ledger.postgres_connections import BoundedConnection
 
-__all__ = ["INSERT", "MIGRATIONS", "SCHEMA", "SELECTED", "fitted", "migrate", "version_of", "without_nul"]
+__all__ = [
+    "DELETE_OLD",
+    "INSERT",
+    "MIGRATIONS",
+    "REPLACE_COST",
+    "SCHEMA",
+    "SELECTED",
+    "fitted",
+    "migrate",
+    "version_of",
+    "without_nul",
+]
 
 SCHEMA = "llm_toll_autopatch"
 """The schema of all tables, which nobody else uses. An administrator may have made it already, with its own rights."""
@@ -96,15 +107,37 @@ _GIVEN = {
 }
 
 _HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s)"
-_HAS_VERSION = (
-    "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = 'schema_version')"
-)
+_HAS_VERSION = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = 'schema_version')"
 
 INSERT = (
     f"INSERT INTO {SCHEMA}.calls ({', '.join(COLUMNS)})"  # noqa: S608 - our own names
     f" VALUES ({', '.join(_TAKEN.get(column, '%s') for column in COLUMNS)}) ON CONFLICT (id) DO NOTHING"
 )
 """Takes a row of `COLUMNS`; the same record twice is one row."""
+
+REPLACE_COST = f"""
+    WITH repriced AS (
+        UPDATE {SCHEMA}.calls SET cost_nano_usd = %s::bigint
+        WHERE id = %s::text AND cost_nano_usd IS NOT DISTINCT FROM %s::bigint RETURNING id
+    )
+    INSERT INTO {SCHEMA}.former_costs (call_id, replaced_at, cost_nano_usd)
+    SELECT id, %s::timestamptz, %s::bigint FROM repriced
+"""  # noqa: S608 - our own names
+"""Takes the new cost, the id, the former cost, now, and the former cost: one that is another by now stays."""
+
+DELETE_OLD = f"""
+    WITH gone AS (
+        DELETE FROM {SCHEMA}.calls WHERE id IN (
+            SELECT id FROM {SCHEMA}.calls
+            WHERE started_at < %s::timestamptz AND (%s::text IS NULL OR project = %s::text)
+            ORDER BY started_at, id LIMIT %s
+        ) RETURNING id
+    ), with_them AS (
+        DELETE FROM {SCHEMA}.former_costs USING gone WHERE call_id = gone.id
+    )
+    SELECT COUNT(*) FROM gone
+"""  # noqa: S608 - our own names
+"""Takes the moment, the project or NULL twice, and how many at most; gives how many they were."""
 
 SELECTED = ", ".join(_GIVEN.get(column, column) for column in COLUMNS)
 """What to select for a row of `COLUMNS`."""
@@ -149,8 +182,8 @@ def version_of(connection: BoundedConnection, location: object) -> int:
     Raises:
         LedgerError: It is newer than this code.
     """
-    # In two steps: a statement that names a table cannot be run without it. Not to_regclass, which may still have in its
-    # cache that there is none when another process has just made it.
+    # In two steps: a statement that names a table cannot be run without it. Not by to_regclass, which may still have in
+    # its cache that there is none when another process has just made it.
     if connection.run(_HAS_VERSION, [SCHEMA]).fetchone() == (False,):
         return 0
     row = connection.run(f"SELECT version FROM {SCHEMA}.schema_version").fetchone()  # noqa: S608 - our own name

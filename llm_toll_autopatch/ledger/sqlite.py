@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any, Self
 from llm_toll_autopatch.ledger import holds
 from llm_toll_autopatch.ledger.errors import LedgerError
 from llm_toll_autopatch.ledger.files import identity, make_private
+from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.location import default_path
 from llm_toll_autopatch.ledger.schema import (
     APPLICATION_ID,
     INSERT,
+    KEEP_COST,
     MIGRATIONS,
+    OLD,
+    REPLACE_COST,
     coerced,
     row_of,
     settlement_of,
@@ -198,6 +202,42 @@ class SQLiteLedger(SQLiteReader):
         rows = [row_of(record) for record in records]
         with self.transaction() as connection:
             return sum(self._insert(connection, row) for row in rows)
+
+    def replace_costs(self, changes: Sequence[tuple[str, int | None, int]]) -> None:
+        """Give calls other costs, all together, and keep the former ones.
+
+        Args:
+            changes: Of each call the id, and in nano-USD the former cost (None: not known) and the new one. A call
+                whose cost is another by now keeps it.
+
+        Raises:
+            SinkUnavailableError: The file is busy for longer than the bound.
+            LedgerError: The file is not a ledger, or one of a newer version.
+        """
+        now = instant(datetime.now(UTC))
+        with self.transaction() as connection:
+            for call_id, before, after in changes:
+                if connection.execute(REPLACE_COST, (after, call_id, before)).rowcount:
+                    connection.execute(KEEP_COST, (call_id, now, before))
+
+    def delete_before(self, moment: datetime, project: str | None = None, at_most: int = 5_000) -> int:
+        """Delete calls that started before `moment`, with their former costs, and return how many they were.
+
+        Args:
+            moment: What started then or later stays.
+            project: Only calls of this project.
+            at_most: How many at most, the oldest first.
+
+        Raises:
+            SinkUnavailableError: The file is busy for longer than the bound.
+            LedgerError: The file is not a ledger, or one of a newer version.
+        """
+        with self.transaction() as connection:
+            values = {"before": instant(moment), "project": project, "limit": at_most}
+            old = connection.execute(OLD, values).fetchall()
+            connection.executemany("DELETE FROM former_costs WHERE call_id = ?", old)
+            connection.executemany("DELETE FROM calls WHERE id = ?", old)
+        return len(old)
 
     @staticmethod
     def _insert(connection: sqlite3.Connection, row: tuple[Any, ...]) -> int:
