@@ -8,6 +8,7 @@ The names are loaded when they are first used: importing this package imports no
 
 TYPE_CHECKING = False  # what type checkers take for `typing.TYPE_CHECKING`, without the time that importing it takes
 if TYPE_CHECKING:
+    from llm_toll_autopatch.accumulator import StreamAccumulator
     from llm_toll_autopatch.estimate import TokenEstimateWarning
     from llm_toll_autopatch.health import Status
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.sinks.memory import MemorySink
     from llm_toll_autopatch.sinks.tee import TeeSink
     from llm_toll_autopatch.spend import Spend
+    from llm_toll_autopatch.tracking import track_costs
 
 __version__ = "0.1.0"
 
@@ -35,6 +37,7 @@ _HOMES = {
     "Sink": "sinks",
     "Spend": "spend",
     "Status": "health",
+    "StreamAccumulator": "accumulator",
     "TeeSink": "sinks.tee",
     "TokenEstimateWarning": "estimate",
     "UnknownPriceWarning": "pricing.prices",
@@ -44,6 +47,7 @@ _HOMES = {
     "patched": "patching",
     "scope": "scopes",
     "status": "patching",
+    "track_costs": "tracking",
     "unpatch_all": "patching",
 }
 
@@ -57,6 +61,7 @@ __all__ = [
     "Sink",
     "Spend",
     "Status",
+    "StreamAccumulator",
     "TeeSink",
     "TokenEstimateWarning",
     "UnknownPriceWarning",
@@ -67,6 +72,7 @@ __all__ = [
     "patched",
     "scope",
     "status",
+    "track_costs",
     "unpatch_all",
 ]
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from llm_toll_autopatch.metering import Call
     from llm_toll_autopatch.records import Outcome
 
 __all__ = ["Lifecycle", "Meter"]
@@ -33,12 +32,12 @@ class Lifecycle:
     """A meter for what stands above metered streams: it sees how the user ends it, the counting is done below.
 
     Args:
-        calls: The calls below, open or not.
+        calls: The calls below, open or not, or the meters of tracked streams.
     """
 
     __slots__ = ("calls",)
 
-    def __init__(self, calls: Iterable[Call] = ()) -> None:
+    def __init__(self, calls: Iterable[Any] = ()) -> None:
         self.calls = list(calls)
 
     def feed(self, _chunk: Any) -> bool:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.metering import Call
     from llm_toll_autopatch.records import CallRecord
+    from llm_toll_autopatch.spend import Spend
 
-__all__ = ["Counts", "closed", "counts", "flush", "opened", "reset", "written"]
+__all__ = ["Counts", "closed", "counts", "flush", "open_within", "opened", "reset", "written"]
 
 QUEUE_BOUND = 10_000
 PATIENCE_S = 2.0
@@ -63,6 +64,11 @@ def opened(call: Call) -> None:
 def open_calls() -> int:
     """Return the number of calls that have begun and not ended."""
     return len(_open)
+
+
+def open_within(spend: Spend) -> list[Call]:
+    """Return the calls that have begun in the scope of `spend` and not ended."""
+    return [call for call in tuple(_open) if spend in call.settings.spends]
 
 
 def dropped(call: Call) -> None:
