@@ -41,6 +41,7 @@ class StreamAccumulator:
     def __init__(self, measure: Measure = len) -> None:
         self._measure = measure
         self._shape: Shape | None = None
+        self._whole = False
         self.reader: Reader | None = None
         """What reads this API's responses; None while nothing was recognised."""
 
@@ -67,7 +68,7 @@ class StreamAccumulator:
     def _settled(self) -> Settlement:
         if self.reader is None:
             return Settlement(Usage(), "missing")
-        return settled(self.reader, self.reader.usage(ended=False), estimate_input=False)
+        return settled(self.reader, self.reader.usage(ended=self._whole), estimate_input=False)
 
     def feed(self, chunk: Any) -> bool:
         """Take a chunk or event of a stream, in order; return whether it, or one before it, was recognised.
@@ -90,6 +91,7 @@ class StreamAccumulator:
         """
         try:
             if (shape := shape_of_answer(answer)) is not None:
+                self._whole = True
                 self._reader_of(shape).finish(readable(answer, shape))
         except Exception as error:
             failures.note("reading a response by its shape", error)
