@@ -140,14 +140,12 @@ class TrackedCall(Call):
     def __init__(
         self, settings: Settings, origin: Origin, metered: Metered, extraction: Extraction | None = None
     ) -> None:
-        # With the user's model its maker's price holds, and not that of a host which may be anybody's.
-        label = None if origin.model is None else label_of_model(origin.model)
         super().__init__(
             _Unread(),
             settings,
-            provider=label or origin.provider or "unknown",
+            provider=origin.provider or "unknown",
             method=origin.method,
-            endpoint=None if origin.model is not None else origin.endpoint,
+            endpoint=origin.endpoint,
         )
         metered.except_for(self)
         self.started_at, self._began = origin.started_at, origin.began
@@ -198,8 +196,6 @@ class TrackedCall(Call):
         if reader is None or reader is self._reader:
             return
         self._reader = reader
-        if self.provider == "unknown":
-            self.provider = self._accumulator.provider or "unknown"
         self._repeated = answers.known(seen)
 
     def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
@@ -250,11 +246,13 @@ class TrackedCall(Call):
             extraction.warn_if_failed()
         model = self._origin.model or (extraction.model if extraction is not None else None)
         if model is not None:
-            reader.model, reader.response_model = model, None
-            if self.provider == "unknown":
-                self.provider = label_of_model(model) or "unknown"
+            # Its maker's price holds, and not that of a host which may be anybody's.
+            reader.model, reader.response_model, self.endpoint = model, None, None
+            self.provider = label_of_model(model) or self.provider
         else:
             reader.model = reader.model or reader.response_model or ""
+        if self.provider == "unknown":
+            self.provider = label_of_model(reader.model) or self._accumulator.provider or "unknown"
         record = super().record()
         told = extraction is not None and extraction.failed
         if record.usage_source == "missing" and record.outcome != "error" and not told:

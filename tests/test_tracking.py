@@ -10,7 +10,11 @@ import gc
 import inspect
 import io
 import json
+import os
 import pickle
+import sqlite3
+import subprocess
+import sys
 import tempfile
 import threading
 import types
@@ -664,6 +668,17 @@ def test_the_model_can_be_named(sim: Simulator, sink: MemorySink) -> None:
     assert record.cost_usd == Decimal(2)  # USD per million input tokens
 
 
+@pytest.mark.parametrize(
+    ("model", "provider"), [(GPT, "openai"), (CLAUDE, "anthropic"), (GEMINI, "google"), ("llama", "openai")]
+)
+def test_the_name_of_the_model_tells_whose_it_is(model: str, provider: str, sink: MemorySink) -> None:
+    """A gateway speaks OpenAI's language for everybody's models: the price is that of the model's maker."""
+    gateway = track_costs(lambda: (each for each in [last_chunk(9, 2, model=model)]))
+    with contextlib.nullcontext() if model != "llama" else pytest.warns(UserWarning, match="no price"):
+        assert list(gateway())
+    assert (only(sink).provider, only(sink).cost_usd is None) == (provider, model == "llama")
+
+
 def test_usage_can_be_extracted(sink: MemorySink) -> None:
     """extract_usage tells the usage of any result: as a triple, or as a `Usage` beside model=."""
     triple = track_costs(extract_usage=lambda result: (GPT, result["in"], result["out"]))
@@ -1097,6 +1112,31 @@ def test_a_scope_that_is_switched_off_tracks_nothing(sim: Simulator, sink: Memor
         assert type(stream) is openai.Stream
         assert list(stream)
     assert not sink.records
+
+
+def test_what_is_open_at_exit_is_recorded(sim: Simulator, tmp_path: Path) -> None:
+    """A program that ends in the middle of a tracked stream leaves its record in the ledger, without any set-up."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import openai, llm_toll_autopatch as toll\n"
+        f"client = openai.OpenAI(base_url={sim.openai_base_url!r}, api_key='sim')\n"
+        "@toll.track_costs(project='script')\n"
+        "def ask():\n"
+        f"    return client.responses.create(model={GPT!r}, input='hi', stream=True)\n"
+        "stream = ask()\n"
+        "print(type(next(stream)).__name__)\n"
+    )
+    ledger = tmp_path / "ledger.db"
+    env = {
+        **os.environ,
+        "LLM_TOLL_AUTOPATCH_SINK": f"sqlite:///{ledger}",
+        "PYTHONPATH": str(Path(tracking.__file__).parents[1]),
+    }
+    ran = subprocess.run([sys.executable, program], env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == "ResponseCreatedEvent\n"
+    with contextlib.closing(sqlite3.connect(ledger)) as connection:
+        (row,) = connection.execute("SELECT project, outcome, stream FROM calls").fetchall()
+    assert row == ("script", "abandoned", 1)
 
 
 def test_without_patching_records_go_where_patching_would_send_them(
