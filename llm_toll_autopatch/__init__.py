@@ -9,6 +9,13 @@ The names are loaded when they are first used: importing this package imports no
 TYPE_CHECKING = False  # what type checkers take for `typing.TYPE_CHECKING`, without the time that importing it takes
 if TYPE_CHECKING:
     from llm_toll_autopatch.accumulator import StreamAccumulator
+    from llm_toll_autopatch.budgets.errors import (
+        BudgetExceededError,
+        BudgetOverrunWarning,
+        BudgetUnavailableError,
+        LocalRateLimitError,
+        UnboundedCostError,
+    )
     from llm_toll_autopatch.estimate import TokenEstimateWarning
     from llm_toll_autopatch.health import Status
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
@@ -28,9 +35,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BudgetExceededError": "budgets.errors",
+    "BudgetOverrunWarning": "budgets.errors",
+    "BudgetUnavailableError": "budgets.errors",
     "CallRecord": "records",
     "CallbackSink": "sinks.callback",
     "JSONLinesSink": "sinks.jsonl",
+    "LocalRateLimitError": "budgets.errors",
     "LoggingSink": "sinks.log",
     "MemorySink": "sinks.memory",
     "SQLiteLedger": "ledger.sqlite",
@@ -40,6 +51,7 @@ _HOMES = {
     "StreamAccumulator": "accumulator",
     "TeeSink": "sinks.tee",
     "TokenEstimateWarning": "estimate",
+    "UnboundedCostError": "budgets.errors",
     "UnknownPriceWarning": "pricing.prices",
     "Usage": "records",
     "flush": "patching",
@@ -52,9 +64,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "BudgetExceededError",
+    "BudgetOverrunWarning",
+    "BudgetUnavailableError",
     "CallRecord",
     "CallbackSink",
     "JSONLinesSink",
+    "LocalRateLimitError",
     "LoggingSink",
     "MemorySink",
     "SQLiteLedger",
@@ -64,6 +80,7 @@ __all__ = [
     "StreamAccumulator",
     "TeeSink",
     "TokenEstimateWarning",
+    "UnboundedCostError",
     "UnknownPriceWarning",
     "Usage",
     "__version__",

@@ -6,16 +6,18 @@ each step and reset before the value is handed over.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from llm_toll_autopatch import settings
+from llm_toll_autopatch.budgets.stopping import watched_async
 from llm_toll_autopatch.metering import outcome_of
 from llm_toll_autopatch.providers.steps import Under
 from llm_toll_autopatch.streams import AsyncStreamProxy, StreamProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Generator
 
     from llm_toll_autopatch.meters import Meter
     from llm_toll_autopatch.records import Outcome
@@ -60,7 +62,7 @@ class GeneratorProxy(StreamProxy):
 
     def _self_loop(self) -> Generator[Any, Any, Any]:
         # `yield from` sends, throws and takes the generator's result through here.
-        advance: Callable[[], Any] = self.__wrapped__.__next__
+        advance: Callable[[], Any] = self._self_source.__next__
         while True:
             try:
                 value = self._self_step(advance)
@@ -75,7 +77,7 @@ class GeneratorProxy(StreamProxy):
             except BaseException as error:  # thrown in by `yield from`
                 advance = partial(self.__wrapped__.throw, error)
             else:
-                advance = self.__wrapped__.__next__ if sent is None else partial(self.__wrapped__.send, sent)
+                advance = self._self_source.__next__ if sent is None else partial(self.__wrapped__.send, sent)
 
     def _self_step(self, advance: Callable[[], Any]) -> Any:
         with under(self._self_scope):
@@ -93,47 +95,70 @@ class GeneratorProxy(StreamProxy):
             super()._self_finish(outcome, error, from_finalizer=from_finalizer)
 
 
+Admit = Callable[[], Awaitable[None]]
+
+
 class _Within:
-    """The values of an async generator, each got in its scope."""
+    """The values of an async generator, each got in its scope, once it has been admitted."""
 
-    __slots__ = ("_advance", "_scope")
+    __slots__ = ("_admit", "_advance", "_generator", "_meter", "_scope")
 
-    def __init__(self, generator: Any, scope: Overlay | None) -> None:
+    def __init__(self, generator: Any, meter: Meter, scope: Overlay | None, admit: Admit | None) -> None:
+        self._admit = admit
         self._advance = generator.__anext__
+        self._generator = generator
+        self._meter = meter
         self._scope = scope
 
     def __aiter__(self) -> Self:
         return self
 
-    def __anext__(self) -> Under[Overlay | None]:
-        return stepped(self._scope, self._advance())
+    def __anext__(self) -> Awaitable[Any]:
+        return stepped(self._scope, self._advance()) if self._admit is None else self.first()
+
+    async def first(self, advance: Callable[[], Awaitable[Any]] | None = None) -> Any:
+        """Take a step by `advance`; before the first of all ask whether it may be taken."""
+        admit, self._admit = self._admit, None
+        if admit is not None:
+            await admit()
+            self._advance = watched_async(self._generator, self._meter).__anext__
+        return await stepped(self._scope, (advance or self._advance)())
 
 
 class AsyncGeneratorProxy(AsyncStreamProxy):
-    """An async generator; the arguments are those of `GeneratorProxy`."""
+    """An async generator; the arguments are those of `GeneratorProxy`, and `admit`, awaited before it starts."""
 
-    def __init__(self, generator: Any, meter: Meter, scope: Overlay | None, *, close_on_break: bool) -> None:
+    def __init__(
+        self,
+        generator: Any,
+        meter: Meter,
+        scope: Overlay | None,
+        *,
+        close_on_break: bool,
+        admit: Admit | None = None,
+    ) -> None:
+        within = _Within(generator, meter, scope, admit)
         super().__init__(
             generator,
             meter,
             close_on_break=close_on_break,
-            source=_Within(generator, scope),
+            source=within,
             close=partial(_close, generator, scope),
         )
-        self._self_scope = scope
+        self._self_within = within
 
     async def asend(self, value: Any) -> Any:
         """Advance the generator."""
-        return await self._self_step(self.__wrapped__.asend(value))
+        return await self._self_step(partial(self.__wrapped__.asend, value))
 
     async def athrow(self, *error: Any) -> Any:
         """Raise inside the generator."""
-        return await self._self_step(self.__wrapped__.athrow(*error))
+        return await self._self_step(partial(self.__wrapped__.athrow, *error))
 
-    async def _self_step(self, step: Awaitable[Any]) -> Any:
+    async def _self_step(self, advance: Callable[[], Awaitable[Any]]) -> Any:
         meter = self._self_meter
         try:
-            value = await stepped(self._self_scope, step)
+            value = await self._self_within.first(advance)
         except StopAsyncIteration:
             meter.end("completed")
             await meter.written()

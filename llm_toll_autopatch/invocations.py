@@ -7,6 +7,7 @@ import io
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +52,17 @@ class Plan:
     extract_usage: Callable[[Any], Any] | None
     limits: Mapping[str, Any]
 
-    def scope(self) -> AbstractContextManager[Spend]:
-        """Return the scope of one call of the function."""
-        return scope(self.project, tags=self.tags, **self.limits)
+    def scope(self, project: str | None) -> AbstractContextManager[Spend]:
+        """Return the scope of one call of the function, for which `project` pays."""
+        return scope(project, tags=self.tags, **self.limits)
+
+    def payer(self, base: Settings) -> str | None:
+        """Return who pays, named by the user, or by the configuration if there are limits: they are a project's."""
+        if self.project is not None or not self.limits:
+            return self.project
+        outer = settings.overlay()
+        current = base if outer is None else outer.over(base)
+        return None if current is None else current.project
 
 
 class Invocation:
@@ -65,13 +74,14 @@ class Invocation:
         base: The configuration in force, or the one that stands in for it.
     """
 
-    __slots__ = ("_base", "_metered", "_plan", "active", "began", "method", "scope", "started_at")
+    __slots__ = ("_first", "_metered", "_plan", "active", "began", "method", "scope", "started_at")
 
     def __init__(self, plan: Plan, method: str, base: Settings) -> None:
-        with plan.scope() as spend:
+        with plan.scope(plan.payer(base)) as spend:
             self.scope: Overlay | None = settings.overlay()
         self.active: Settings | None = base if self.scope is None else self.scope.over(base)
         self._plan = plan
+        self._first: TrackedCall | None = None
         self._metered = Metered(spend)
         self.method = method
         self.started_at = datetime.now(UTC)
@@ -83,10 +93,41 @@ class Invocation:
         return settings.in_force() is not None
 
     def admit(self) -> None:
-        """Ask the limits, before the function runs, whether it may: where nothing is patched nobody else does.
+        """Ask the limits, before the function runs, whether it may. With the patches on they are asked of each request.
 
-        This is the place for `llm_toll_autopatch.budgets.gate`. What it raises reaches the caller.
+        Raises:
+            BudgetExceededError: A budget has no room for it.
+            LocalRateLimitError: Nor has a limit on 60 seconds.
         """
+        if self._is_limited:
+            from llm_toll_autopatch.budgets import gate
+
+            call = self._first = self._call()
+            try:
+                gate.admit(call, {})
+            except BaseException:
+                self.let_go()
+                raise
+
+    async def _admit_async(self, call: TrackedCall) -> None:
+        """Do as `admit` does for `call`, without holding up the event loop."""
+        from llm_toll_autopatch.budgets import gate
+
+        try:
+            await gate.admit_async(call, {})
+        except BaseException:
+            call.drop()
+            raise
+
+    @property
+    def _is_limited(self) -> bool:
+        return self.active is not None and bool(self.active.limits) and not self.patched
+
+    def let_go(self) -> None:
+        """Give up the call that was admitted, if it has come to nothing."""
+        call, self._first = self._first, None
+        if call is not None:
+            call.drop()
 
     def hand_out(self, result: Any) -> Any:
         """Return what the caller gets for the function's result. Never raises.
@@ -102,20 +143,33 @@ class Invocation:
     def _hand_out(self, result: Any) -> Any:
         if inspect.iscoroutine(result):
             return named_like(result, self._awaited(result))
-        handed, is_stream = self._proxied(result)
-        if not is_stream:
-            self._count(result)
+        try:
+            handed, is_stream = self._proxied(result)
+            if not is_stream:
+                self._count(result)
+        finally:
+            self.let_go()
         return handed
 
     @uncounted
     async def _awaited(self, coroutine: Any) -> Any:
-        result = await stepped(self.scope, coroutine)
-        handed, call = result, None
+        handed = call = None
         try:
-            handed, is_stream = self._proxied(result)
-            call = None if is_stream else self._count(result)
-        except Exception as error:
-            failures.note(f"handing out what {self.method} returned", error)
+            if self._is_limited and self._first is None:
+                self._first = self._call()
+                try:
+                    await self._admit_async(self._first)
+                except BaseException:
+                    coroutine.close()
+                    raise
+            handed = result = await stepped(self.scope, coroutine)
+            try:
+                handed, is_stream = self._proxied(result)
+                call = None if is_stream else self._count(result)
+            except Exception as error:
+                failures.note(f"handing out what {self.method} returned", error)
+        finally:
+            self.let_go()
         if call is not None:
             await call.written()
         return handed
@@ -138,15 +192,30 @@ class Invocation:
         call.finish(result)
         return call
 
-    def _call(self, **known: Any) -> TrackedCall:
+    def _call(self) -> TrackedCall:
+        """Return the call that was admitted, or a new one."""
+        admitted, self._first = self._first, None
+        if admitted is not None:
+            return admitted
         plan = self._plan
         assert self.active is not None, "nothing is tracked where a scope has switched the metering off"
-        origin = Origin(self.method, self.started_at, self.began, plan.model, self.patched, **known)
+        origin = Origin(self.method, self.started_at, self.began, plan.model, self.patched)
         extraction = None if plan.extract_usage is None else Extraction(plan.extract_usage, self.method)
         return TrackedCall(self.active, origin, self._metered, extraction)
 
+    def _call_of(self, stream: Any) -> TrackedCall:
+        call = self._call()
+        url = getattr(getattr(stream, "response", None), "url", None)
+        host = getattr(url, "host", None)
+        call.known(
+            provider=label_of_sdk(stream),
+            endpoint=host if isinstance(host, str) else None,
+            certain=hasattr(type(stream), "__stream__"),  # the streams of the SDKs that Stainless generates
+        )
+        return call
+
     def _stream(self, stream: Any) -> Any:
-        meter = TrackedStream(self._call(**_known_of(stream)))
+        meter = TrackedStream(self._call_of(stream))
         close = self._closes
         if isinstance(stream, GeneratorType):
             return GeneratorProxy(stream, meter, self.scope, close_on_break=close)
@@ -157,10 +226,13 @@ class Invocation:
         return StreamProxy(stream, meter, close_on_break=close)
 
     def _async_stream(self, stream: Any) -> Any:
-        meter = TrackedStream(self._call(**_known_of(stream)))
+        is_admitted = self._first is not None or not self._is_limited
+        call = self._call_of(stream)
+        meter = TrackedStream(call)
         close = self._closes
         if isinstance(stream, AsyncGeneratorType):
-            return AsyncGeneratorProxy(stream, meter, self.scope, close_on_break=close)
+            admit = None if is_admitted else partial(self._admit_async, call)
+            return AsyncGeneratorProxy(stream, meter, self.scope, close_on_break=close, admit=admit)
         if (name := inner_stream(stream)) is not None:
             setattr(stream, name, AsyncStreamProxy(getattr(stream, name), meter, close_on_break=close))
             return AsyncStreamProxy(stream, Lifecycle([meter]), close_on_break=close)
@@ -174,16 +246,6 @@ class Invocation:
 
 async def _nothing_to_close() -> None:
     """Close a stream that has no such method."""
-
-
-def _known_of(stream: Any) -> dict[str, Any]:
-    url = getattr(getattr(stream, "response", None), "url", None)
-    host = getattr(url, "host", None)
-    return {
-        "provider": label_of_sdk(stream),
-        "endpoint": host if isinstance(host, str) else None,
-        "certain": hasattr(type(stream), "__stream__"),  # the streams of the SDKs that Stainless generates
-    }
 
 
 def _is_stream(result: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import wrapt
@@ -25,14 +26,14 @@ class _ManagerProxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
 
     Args:
         manager: What the SDK's `stream()` returned.
-        begin: Begins the call; returns None when it cannot be metered, or when its request passes through a patched
-            method by itself.
+        begin: Begins the call, of an async manager when it is awaited; returns None when it cannot be metered, or when
+            its request passes through a patched method by itself. Raises when a limit refuses it.
         close_on_break: Whether a `break` closes the stream.
     """
 
     _self_stream_proxy: ClassVar[type[StreamProxy | AsyncStreamProxy]]
 
-    def __init__(self, manager: Any, begin: Callable[[], Call | None], *, close_on_break: bool) -> None:
+    def __init__(self, manager: Any, begin: Callable[[], Any], *, close_on_break: bool) -> None:
         super().__init__(manager)
         self._self_begin = begin
         self._self_close_on_break = close_on_break
@@ -63,6 +64,13 @@ class _ManagerProxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
     def _self_end(self, outcome: Outcome, error: BaseException | None) -> None:
         if self._self_call is not None:
             self._self_call.end(outcome, error)
+
+
+def _never_await(manager: Any) -> None:
+    """Close the coroutine in which an async manager keeps its request, which is refused: it would warn of itself."""
+    for value in vars(manager).values():
+        if inspect.iscoroutine(value):
+            value.close()
 
 
 def inner_stream(helper: Any) -> str | None:
@@ -100,7 +108,11 @@ class AsyncManagerProxy(_ManagerProxy):
     _self_stream_proxy = AsyncStreamProxy
 
     async def __aenter__(self) -> Any:
-        call = self._self_call = self._self_begin()
+        try:
+            call = self._self_call = await self._self_begin()
+        except BaseException:
+            _never_await(self.__wrapped__)
+            raise
         try:
             stream = await self.__wrapped__.__aenter__()
         except BaseException as error:

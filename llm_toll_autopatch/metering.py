@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch import answers, lasting, reporting, user_warnings
+from llm_toll_autopatch.budgets.errors import BudgetExceededError
 from llm_toll_autopatch.estimate import TokenEstimateWarning
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.records import CallRecord, Outcome, Usage, UsageSource, new_id
 from llm_toll_autopatch.settlement import Elsewhere, Settlement, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from llm_toll_autopatch.budgets.gate import Admission
+    from llm_toll_autopatch.budgets.stopping import Allowance
+    from llm_toll_autopatch.readers.ceiling import Ceiling
     from llm_toll_autopatch.readers.reader import Reader
     from llm_toll_autopatch.reporting import Delivery
     from llm_toll_autopatch.settings import Settings
@@ -27,7 +32,12 @@ _EXACT = Context(prec=40)  # the program's own may round to three digits
 
 
 def outcome_of(error: BaseException) -> Outcome:
-    """Return how a call ended that `error` ended: an `Exception` is an error, anything above it an interruption."""
+    """Return how a call ended that `error` ended: an `Exception` is an error, anything above it an interruption.
+
+    A stream that was cut off by a budget was stopped early like any other.
+    """
+    if isinstance(error, BudgetExceededError):
+        return "closed"
     return "error" if isinstance(error, Exception) else "cancelled"
 
 
@@ -43,12 +53,13 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_began", "_feed", "_reader", "_token", "chunks", "duration_s", "endpoint", "error_type",
-        "first_chunk_s", "id", "method", "outcome", "provider", "settings", "started_at", "stream", "waiting",
+        "__weakref__", "_began", "_feed", "_token", "admission", "allowance", "chunks", "duration_s", "endpoint",
+        "error_type", "first_chunk_s", "id", "method", "outcome", "provider", "reader", "settings", "started_at",
+        "stream", "waiting",
     )  # fmt: skip
 
     def __init__(self, reader: Reader, settings: Settings, *, provider: str, method: str, endpoint: str | None) -> None:
-        self._reader = reader
+        self.reader = reader
         self._feed = reader.feed
         self.settings = settings
         self.provider = provider
@@ -62,6 +73,8 @@ class Call:
         self.error_type: str | None = None
         self.duration_s = 0.0
         self.waiting: Sequence[Delivery] = ()
+        self.admission: Admission | None = None
+        self.allowance: Allowance | None = None
         # Ending takes this token; `list.pop` is atomic. A lock is not an option: finalizers end calls too, at any
         # moment, also inside whatever the lock would protect.
         self._token = [None]
@@ -77,7 +90,30 @@ class Call:
     @property
     def asks_for_usage(self) -> bool:
         """Whether usage was asked for in the user's place."""
-        return self._reader.asks_for_usage
+        return self.reader.asks_for_usage
+
+    @property
+    def model(self) -> str:
+        """The model as asked for."""
+        return self.reader.model
+
+    def ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        """Return the most that the request can use, or why that cannot be said."""
+        return self.reader.ceiling(request)
+
+    def price(self, usage: Usage, service_tier: str | None) -> int | None:
+        """Return what `usage` of the model asked for costs at a tier, in nano-USD; None when that is unknown."""
+        return self._nano(usage, self.reader.model, None, service_tier)
+
+    def cost_so_far(self, more_output_tokens: int = 0) -> int | None:
+        """Return what the call costs as far as it has come, in nano-USD; None when its price is not known.
+
+        Args:
+            more_output_tokens: What it would cost with so many more.
+        """
+        usage, _, elsewhere = self._settle()
+        usage = replace(usage, output_tokens=usage.output_tokens + more_output_tokens)
+        return self._total(usage, elsewhere)
 
     def feed(self, chunk: Any) -> bool:
         """Take one chunk of the stream; return True when the user must not see it. Never raises."""
@@ -95,7 +131,7 @@ class Call:
     def finish(self, response: Any) -> None:
         """Take the whole response and end the call. Never raises."""
         try:
-            self._reader.finish(response)
+            self.reader.finish(response)
         except Exception as error:
             failures.note(f"reading the response of {self.method}", error)
         answers.note(response)
@@ -110,7 +146,7 @@ class Call:
             from_finalizer: Whether the garbage collector is calling, in which case nothing may be waited for here:
                 the record is made and written by another thread.
         """
-        reader = self._reader
+        reader = self.reader
         if reader.unfinished and reader.response_id and self._token:
             # The provider works on, whatever became of the stream that told of it.
             lasting.keep(reader.response_id, self)
@@ -132,7 +168,7 @@ class Call:
 
     def give_up(self) -> None:
         """End the call as abandoned, whatever it waits for."""
-        self._reader.unfinished = False
+        self.reader.unfinished = False
         self.end("abandoned", from_finalizer=True)
 
     async def written(self) -> None:
@@ -151,7 +187,7 @@ class Call:
 
     def record(self) -> CallRecord:
         """Return the record of a call that has ended, priced. May warn, but never raises on account of it."""
-        reader = self._reader
+        reader = self.reader
         usage, source, elsewhere = self._settle()
         cost = self._cost(usage, source, elsewhere)
         for _, more in elsewhere:
@@ -185,7 +221,7 @@ class Call:
 
     def _settle(self) -> Settlement:
         """Return the usage of the model that was called, its source, and what others used for the same request."""
-        reader = self._reader
+        reader = self.reader
         try:
             reading = reader.usage(ended=self.outcome == "completed")
         except Exception as error:
@@ -199,19 +235,24 @@ class Call:
         if source == "missing":
             # A request that failed is not billed; whether one that was interrupted in flight is, nobody can tell.
             return Decimal(0) if self.outcome == "error" else None
-        reader = self._reader
-        parts = [self._nano(usage, reader.model, reader.response_model)]
-        parts += [self._nano(more, model, model) for model, more in elsewhere]
-        return None if None in parts else _EXACT.divide(sum(part for part in parts if part is not None), _NANO)
+        nano = self._total(usage, elsewhere)
+        return None if nano is None else _EXACT.divide(nano, _NANO)
 
-    def _nano(self, usage: Usage, model: str, response_model: str | None) -> int | None:
+    def _total(self, usage: Usage, elsewhere: Elsewhere) -> int | None:
+        reader = self.reader
+        tier = reader.service_tier
+        parts = [self._nano(usage, reader.model, reader.response_model, tier)]
+        parts += [self._nano(more, model, model, tier) for model, more in elsewhere]
+        return None if None in parts else sum(part for part in parts if part is not None)
+
+    def _nano(self, usage: Usage, model: str, response_model: str | None, service_tier: str | None) -> int | None:
         return self.settings.prices.cost(
             usage,
             provider=self.provider,
             model=model,
             response_model=response_model,
             endpoint=self.endpoint,
-            service_tier=self._reader.service_tier,
+            service_tier=service_tier,
             at=self.started_at,
         )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from llm_toll_autopatch.budgets.stopping import Allowance
     from llm_toll_autopatch.records import Outcome
 
 __all__ = ["Lifecycle", "Meter"]
@@ -14,6 +15,11 @@ __all__ = ["Lifecycle", "Meter"]
 
 class Meter(Protocol):
     """What a proxy reports to: a `Call`, or something that stands above several."""
+
+    @property
+    def allowance(self) -> Allowance | None:
+        """How long its stream may become; None for one that no budget cuts off."""
+        ...
 
     def feed(self, chunk: Any) -> bool:
         """Take a chunk; return True when the user must not see it."""
@@ -35,10 +41,11 @@ class Lifecycle:
         calls: The calls below, open or not, or the meters of tracked streams.
     """
 
-    __slots__ = ("calls",)
+    __slots__ = ("allowance", "calls")
 
     def __init__(self, calls: Iterable[Any] = ()) -> None:
         self.calls = list(calls)
+        self.allowance: Allowance | None = None  # the streams below have theirs
 
     def feed(self, _chunk: Any) -> bool:
         """Let the chunk pass."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from llm_toll_autopatch.budgets.limits import checked_amount, checked_count, checked_reset
 from llm_toll_autopatch.pricing.prices import Prices
 from llm_toll_autopatch.sdks import SDKS
 
@@ -92,6 +93,13 @@ def _prices_text(text: str) -> Any:
         raise ValueError(f"takes prices in JSON, or a file with such: {error}") from None
 
 
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"takes an integer, not {text!r}") from None
+
+
 # Paths that are relative to a file.
 
 
@@ -167,6 +175,12 @@ def _checked_providers(providers: object) -> tuple[str, ...]:
     return chosen
 
 
+def _one_of(name: str, value: object, *known: str) -> str | None:
+    if value is None or value in known:
+        return value
+    raise ValueError(f"{name}= takes {' or '.join(map(repr, known))}, not {value!r}")
+
+
 def _flag_option(name: str, *, default: bool) -> Option:
     return Option(name, lambda value: checked_flag(name, value), default, flag)
 
@@ -183,6 +197,14 @@ OPTIONS: dict[str, Option] = {
         Option("estimator", _checked_estimator),
         Option("prices", Prices, None, _prices_text, _anchored_prices),
         Option("providers", _checked_providers, None, listed),
+        Option("max_budget", lambda value: checked_amount("max_budget=", value)),
+        Option("reset", lambda value: checked_reset("reset=", value)),
+        Option("rate_limit", lambda value: checked_count("rate_limit=", value, "calls"), None, _integer),
+        Option("tpm_limit", lambda value: checked_count("tpm_limit=", value, "tokens"), None, _integer),
+        _flag_option("strict_budget", default=False),
+        _flag_option("stop_streams", default=False),
+        Option("on_ledger_error", lambda value: _one_of("on_ledger_error", value, "refuse", "allow")),
+        Option("on_orphan", lambda value: _one_of("on_orphan", value, "charge", "release"), "charge"),
     )
 }
 """By name."""

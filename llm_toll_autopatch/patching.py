@@ -17,7 +17,10 @@ from llm_toll_autopatch.settings import Options, Settings, SinkSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from decimal import Decimal
 
+    from llm_toll_autopatch.budgets.keeper import OnOrphan
+    from llm_toll_autopatch.budgets.limits import Reset
     from llm_toll_autopatch.estimators import Estimator
     from llm_toll_autopatch.patches import Patch
     from llm_toll_autopatch.providers.target import Target
@@ -42,6 +45,14 @@ def patch_all(
     estimator: Estimator | str | None = None,
     prices: Mapping[str, Mapping[str, Any]] | None = None,
     providers: Iterable[str] | None = None,
+    max_budget: Decimal | float | str | None = None,
+    reset: Reset | None = None,
+    rate_limit: int | None = None,
+    tpm_limit: int | None = None,
+    strict_budget: bool | None = None,
+    stop_streams: bool | None = None,
+    on_ledger_error: Literal["refuse", "allow"] | None = None,
+    on_orphan: OnOrphan | None = None,
 ) -> Status:
     """Meter every call that this process makes through the OpenAI, Anthropic and Google GenAI SDKs from now on.
 
@@ -69,6 +80,21 @@ def patch_all(
             unless `estimate_input` is False.
         prices: USD per million tokens by model name or glob: `{"my-model*": {"input": 2.5, "output": 10}}`.
         providers: Which SDKs: `["openai", "anthropic", "google"]`. All by default.
+        max_budget: USD that the project may cost, in all processes that write to the same ledger; calls in scopes of
+            other projects count too. What the ledger holds of the project's window counts from the start. Once it is
+            used up, calls are refused before they are sent (`BudgetExceededError`).
+        reset: When the budget starts anew, in UTC: `"daily"`, `"weekly"` (on Monday), `"monthly"`; by default never.
+        rate_limit: Calls of the project in any 60 seconds; more are refused (`LocalRateLimitError`).
+        tpm_limit: Tokens of the project in any 60 seconds, likewise.
+        strict_budget: Whether what a call may cost at most is held from the budget before it is sent, so that calls
+            at the same time cannot overspend it together. A call of which that cannot be said is refused. By default
+            False: a call that is under way when the budget is used up counts in full, with a `BudgetOverrunWarning`.
+        stop_streams: Whether a stream is cut off when it reaches the budget: what has come is delivered, then
+            `BudgetExceededError` is raised in the loop. By default False.
+        on_ledger_error: Whether to `"refuse"` a call when the ledger cannot say what is left, or to `"allow"` it. By
+            default strict budgets refuse, others allow.
+        on_orphan: What to do with what a process held that died: `"charge"` it to the budget, as the provider most
+            likely will, which is the default, or `"release"` it.
 
     Returns:
         What is patched now; `status()` says it again later.
@@ -87,8 +113,16 @@ def patch_all(
         estimator=estimator,
         prices=prices,
         providers=providers,
+        max_budget=max_budget,
+        reset=reset,
+        rate_limit=rate_limit,
+        tpm_limit=tpm_limit,
+        strict_budget=strict_budget,
+        stop_streams=stop_streams,
+        on_ledger_error=on_ledger_error,
+        on_orphan=on_orphan,
     )
-    _put_in_force(chosen)
+    _put_in_force(chosen.going_on_from(settings.in_force()))
     return status()
 
 

@@ -11,7 +11,7 @@ import queue
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.failures import LOGGER, failures
 from llm_toll_autopatch.sinks import Sink, SinkUnavailableError
@@ -20,8 +20,8 @@ from llm_toll_autopatch.sinks.tee import leaves
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from llm_toll_autopatch.budgets.gate import Admission
     from llm_toll_autopatch.metering import Call
-    from llm_toll_autopatch.records import CallRecord
     from llm_toll_autopatch.spend import Spend
 
 __all__ = ["Counts", "closed", "counts", "flush", "open_within", "opened", "reset", "written"]
@@ -71,9 +71,19 @@ def open_within(spend: Spend) -> list[Call]:
     return [call for call in tuple(_open) if spend in call.settings.spends]
 
 
-def dropped(call: Call) -> None:
-    """Forget a call that has ended and gives no record."""
+def dropped(call: Call, *, later: bool = False) -> None:
+    """Forget a call that has ended and gives no record; let go of what is held for it: now, or `later`, as `closed`."""
     _open.discard(call)
+    if call.admission is not None and later:
+        _outbox.put(functools.partial(released, call.admission))
+    elif call.admission is not None:
+        released(call.admission)
+
+
+def released(admission: Admission) -> None:
+    """Let go of what is held for a call that is not sent; as soon as its keepers can be told."""
+    for each in admission.releasers():
+        _deliver(each, admission.call_id)
 
 
 def closed(call: Call, *, later: bool) -> None:
@@ -122,19 +132,30 @@ def _report(call: Call) -> list[Delivery]:
         record = call.record()
     except Exception as error:
         failures.note(f"making the record of {call.method}", error)
+        dropped(call)
         return []
     counts.records += 1
     for spend in call.settings.spends:
         spend.add(record)
     # Each sink of a tee is delivered to, and tried again, for itself.
-    deliveries = (_deliver(sink, record) for sink in leaves(call.settings.sink))
-    return [each for each in deliveries if each is not None and id(each.sink) not in _hopeless]
+    sinks: Sequence[Sink] = leaves(call.settings.sink)
+    admission = call.admission
+    if admission is not None:
+        sinks = (*sinks, *admission.settlers(sinks))
+    deliveries = [each for each in [_deliver(sink, record) for sink in sinks] if each is not None]
+    if admission is not None:
+        # What a call is charged is known when it is settled.
+        if deliveries:
+            deliveries[-1].add_done_callback(lambda _: admission.warn_of_overruns(record))
+        else:
+            admission.warn_of_overruns(record)
+    return [each for each in deliveries if id(each.sink) not in _hopeless]
 
 
 class Delivery(concurrent.futures.Future[None]):
     """A record that a sink could not take at once; done when it has been taken, or given up."""
 
-    def __init__(self, sink: Sink, record: CallRecord) -> None:
+    def __init__(self, sink: Any, record: Any) -> None:
         super().__init__()
         self.sink = sink
         self.record = record
@@ -162,8 +183,8 @@ class Delivery(concurrent.futures.Future[None]):
             _outbox.put(self.attempt)
 
 
-def _deliver(sink: Sink, record: CallRecord) -> Delivery | None:
-    """Hand `record` to `sink`; return the delivery that the outbox is to make where that does not work at once."""
+def _deliver(sink: Any, record: Any) -> Delivery | None:
+    """Hand `record`, or the id of a call, to `sink`; return the delivery left to the outbox if that does not work now."""
     delivery = None
     if getattr(_delivering, "on", False):
         # The garbage collector closed a stream in the middle of this very thread's `emit`, which may hold a lock. Who

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack
 
 from llm_toll_autopatch import sources
+from llm_toll_autopatch.budgets.keeper import Keeper, Kept, OnOrphan
+from llm_toll_autopatch.budgets.limits import Asked
+from llm_toll_autopatch.budgets.memory import MemoryKeeper
 from llm_toll_autopatch.hints import Hints
 from llm_toll_autopatch.records import CallRecord
 from llm_toll_autopatch.sinks import Sink
+from llm_toll_autopatch.sinks.tee import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from decimal import Decimal
 
+    from llm_toll_autopatch.budgets.limits import Reset
     from llm_toll_autopatch.estimate import Measure
     from llm_toll_autopatch.estimators import Estimator
     from llm_toll_autopatch.pricing.prices import Prices
@@ -49,6 +55,14 @@ class Options(TypedDict, total=False):
     estimator: Estimator | str | None
     prices: Mapping[str, Mapping[str, Any]] | None
     providers: Iterable[str] | None
+    max_budget: Decimal | float | str | None
+    reset: Reset | None
+    rate_limit: int | None
+    tpm_limit: int | None
+    strict_budget: bool | None
+    stop_streams: bool | None
+    on_ledger_error: Literal["refuse", "allow"] | None
+    on_orphan: OnOrphan | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +78,12 @@ class Settings:
     estimate_input: bool
     measure: Measure
     providers: tuple[str, ...]
+    keeper: Keeper
+    limits: tuple[Kept, ...]
+    strict_budget: bool
+    stop_streams: bool
+    on_ledger_error: Literal["refuse", "allow"] | None
+    on_orphan: OnOrphan
     hints: Hints = field(default_factory=Hints)
     spends: tuple[Spend, ...] = ()
 
@@ -76,7 +96,22 @@ class Settings:
             ValueError: One has a value that makes no sense. What is not an argument names where it is written.
         """
         values = sources.resolved(arguments)
-        return cls(measure=values.pop("estimator"), **values)
+        asked = Asked(**{name: values.pop(name) for name in ("max_budget", "reset", "rate_limit", "tpm_limit")})
+        keeper = _keeper_in(values["sink"])
+        limits = tuple((limit, keeper) for limit in asked.of(values["project"]))
+        return cls(measure=values.pop("estimator"), keeper=keeper, limits=limits, **values)
+
+    def going_on_from(self, before: Settings | None) -> Settings:
+        """Return this configuration with what `before` has counted against limits, where no ledger keeps them."""
+        if before is None or not (isinstance(self.keeper, MemoryKeeper) and isinstance(before.keeper, MemoryKeeper)):
+            return self
+        return replace(self, keeper=before.keeper, limits=tuple((limit, before.keeper) for limit, _ in self.limits))
+
+
+def _keeper_in(sink: Sink) -> Keeper:
+    """Return what keeps the limits: the first ledger of `sink`, else the memory of this process."""
+    ledger = next((leaf for leaf in leaves(sink) if isinstance(leaf, Keeper)), None)
+    return MemoryKeeper() if ledger is None else ledger
 
 
 class Overlay(Protocol):

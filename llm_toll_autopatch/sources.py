@@ -22,15 +22,6 @@ TABLE = "llm_toll_autopatch"
 DEFAULT = "default"
 """The source of what is written nowhere."""
 
-# `autotoll run` sets these, and the budgets read them.
-_OTHERS = frozenset(
-    ENVIRONMENT + name
-    for name in (
-        "MAX_BUDGET", "RESET", "STRICT_BUDGET", "STOP_STREAMS",
-        "RATE_LIMIT", "TPM_LIMIT", "ON_LEDGER_ERROR", "ON_ORPHAN",
-    )
-)  # fmt: skip
-
 
 class Written(NamedTuple):
     """The value of an option as it is written somewhere.
@@ -138,7 +129,7 @@ def nearest_pyproject() -> Path | None:
 def _variables() -> dict[str, str]:
     """Return our variables of the environment, but for empty ones."""
     found = {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT) and value}
-    known = {variable_of(option) for option in OPTIONS.values()} | _OTHERS
+    known = {variable_of(option) for option in OPTIONS.values()}
     for name in found:
         if name not in known:
             raise ValueError(f"{name} in the environment is no variable of llm_toll_autopatch{_nearest(name, known)}")

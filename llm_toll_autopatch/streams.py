@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import wrapt
 
+from llm_toll_autopatch.budgets.stopping import watched, watched_async
 from llm_toll_autopatch.metering import outcome_of
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class StreamProxy(_Proxy):
         self, stream: Any, meter: Meter, *, close_on_break: bool = True, source: Iterator[Any] | None = None
     ) -> None:
         super().__init__(stream, meter, close_on_break=close_on_break)
-        self._self_source = iter(stream) if source is None else source
+        self._self_source = watched(iter(stream) if source is None else source, meter)
 
     def __iter__(self) -> Iterator[Any]:
         return self if sys._getframe(1).f_code.co_name == "__next__" else self._self_loop()
@@ -172,7 +173,7 @@ class AsyncStreamProxy(_Proxy):
     ) -> None:
         super().__init__(stream, meter, close_on_break=close_on_break)
         self._self_close = close or getattr(stream, "aclose", None) or stream.close
-        chunks = stream.__aiter__() if source is None else source
+        chunks = watched_async(stream.__aiter__() if source is None else source, meter)
         # One generator for all loops, so that a loop after `anext` goes on where that was. It must not refer to the
         # proxy: the cycle would leave a dropped stream to the garbage collector.
         self._self_source = _pass_on(chunks, meter, self._self_close)

@@ -11,6 +11,7 @@ from llm_toll_autopatch import answers, lasting, reporting, user_warnings
 from llm_toll_autopatch.accumulator import StreamAccumulator
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.metering import Call
+from llm_toll_autopatch.providers.calls import charge
 from llm_toll_autopatch.readers.reader import Reader
 from llm_toll_autopatch.records import CallRecord, Usage
 from llm_toll_autopatch.settlement import Settlement
@@ -19,6 +20,7 @@ from llm_toll_autopatch.shapes import label_of_model
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from llm_toll_autopatch.budgets.stopping import Allowance
     from llm_toll_autopatch.extraction import Extraction
     from llm_toll_autopatch.records import Outcome
     from llm_toll_autopatch.settings import Settings
@@ -80,7 +82,7 @@ class Metered:
                 yield record.operation, record.response_id, (usage.input_tokens, usage.output_tokens)
         for call in reporting.open_within(self._spend):
             if call.id not in self._own:
-                yield call._reader.operation, call._reader.response_id, None
+                yield call.reader.operation, call.reader.response_id, None
 
 
 def _tokens(reader: Reader) -> tuple[int, int]:
@@ -92,6 +94,7 @@ class _Unread(Reader):
     """Stands where a reader will be as soon as it is known what the response is."""
 
     operation = "unknown"
+    unbounded = "track_costs does not see the request; patch_all() does"
     __slots__ = ()
 
     def feed(self, _chunk: Any) -> None:
@@ -109,8 +112,6 @@ class Origin(NamedTuple):
         started_at: When that was called.
         began: The same on the monotonic clock.
         model: The user's `model=`.
-        provider: Whose SDK it comes from.
-        endpoint: The host that was called.
         certain: Whether it is known to be an answer to a billed request, whatever is in it.
         patched: Whether what the SDKs send is metered by the patches.
     """
@@ -120,8 +121,6 @@ class Origin(NamedTuple):
     began: float
     model: str | None
     patched: bool
-    provider: str | None = None
-    endpoint: str | None = None
     certain: bool = False
 
 
@@ -143,9 +142,9 @@ class TrackedCall(Call):
         super().__init__(
             _Unread(),
             settings,
-            provider=origin.provider or "unknown",
+            provider="unknown",
             method=origin.method,
-            endpoint=origin.endpoint,
+            endpoint=None,
         )
         metered.except_for(self)
         self.started_at, self._began = origin.started_at, origin.began
@@ -155,6 +154,12 @@ class TrackedCall(Call):
         self._origin = origin
         self._repeated = False
         self._saw_objects = False
+
+    def known(self, *, provider: str | None, endpoint: str | None, certain: bool) -> None:
+        """Take note of what is known of the response, now that it is here."""
+        self._origin = self._origin._replace(certain=certain)
+        self.provider = provider or "unknown"
+        self.endpoint = endpoint
 
     def begins_another(self, chunk: Any) -> bool:
         """Return whether `chunk` is the first of a next response. Never raises."""
@@ -170,6 +175,9 @@ class TrackedCall(Call):
         extraction = None if self._extraction is None else self._extraction.again()
         call = TrackedCall(self.settings, origin, self._metered, extraction)
         call.stream = True
+        call.provider, call.endpoint, call.allowance = self.provider, self.endpoint, self.allowance
+        if call.allowance is not None:
+            call.allowance.chars = -1
         return call
 
     def feed(self, chunk: Any) -> bool:
@@ -193,9 +201,9 @@ class TrackedCall(Call):
 
     def _adopt(self, seen: Any) -> None:
         reader = self._accumulator.reader
-        if reader is None or reader is self._reader:
+        if reader is None or reader is self.reader:
             return
-        self._reader = reader
+        self.reader = reader
         self._repeated = answers.known(seen)
 
     def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
@@ -208,17 +216,19 @@ class TrackedCall(Call):
                 if outcome == "closed" and self._is_foreign():
                     return False
                 self._token.pop()
-                reporting.dropped(self)
+                reporting.dropped(self, later=from_finalizer)
                 return True
         except IndexError:
             return False
         except Exception as failure:
             failures.note(f"telling what {self.method} returned", failure)
-        self._reader.unfinished = False
+        self.reader.unfinished = False
+        if self.admission is None and not from_finalizer and self.open:
+            charge(self)  # nobody was asked before: the limits learn of it now
         return super().end(outcome, error, from_finalizer=from_finalizer)
 
     def _counts(self) -> bool:
-        reader = self._reader
+        reader = self.reader
         if self._repeated or (self._recognised and self._metered.has(reader)):
             return False
         if reader.unfinished or (reader.lasts and lasting.counted(reader.response_id or "")):
@@ -241,18 +251,10 @@ class TrackedCall(Call):
 
     def record(self) -> CallRecord:
         """Return the record, with the user's model in place of what the response names."""
-        reader, extraction = self._reader, self._extraction
+        extraction = self._extraction
         if extraction is not None:
             extraction.warn_if_failed()
-        model = self._origin.model or (extraction.model if extraction is not None else None)
-        if model is not None:
-            # Its maker's price holds, and not that of a host which may be anybody's.
-            reader.model, reader.response_model, self.endpoint = model, None, None
-            self.provider = label_of_model(model) or self.provider
-        else:
-            reader.model = reader.model or reader.response_model or ""
-        if self.provider == "unknown":
-            self.provider = label_of_model(reader.model) or self._accumulator.provider or "unknown"
+        self._name_model()
         record = super().record()
         told = extraction is not None and extraction.failed
         if record.usage_source == "missing" and record.outcome != "error" and not told:
@@ -262,6 +264,23 @@ class TrackedCall(Call):
                 UserWarning,
             )
         return record
+
+    def cost_so_far(self, more_output_tokens: int = 0) -> int | None:
+        """Return what the call costs as far as it has come, in nano-USD, by the user's model if there is one."""
+        self._name_model()
+        return super().cost_so_far(more_output_tokens)
+
+    def _name_model(self) -> None:
+        reader, extraction = self.reader, self._extraction
+        model = self._origin.model or (extraction.model if extraction is not None else None)
+        if model is not None:
+            # Its maker's price holds, and not that of a host which may be anybody's.
+            reader.model, reader.response_model, self.endpoint = model, None, None
+            self.provider = label_of_model(model) or self.provider
+        else:
+            reader.model = reader.model or reader.response_model or ""
+        if self.provider == "unknown":
+            self.provider = label_of_model(reader.model) or self._accumulator.provider or "unknown"
 
     def _settle(self) -> Settlement:
         if self._extraction is not None and self._extraction.usage is not None:
@@ -281,6 +300,42 @@ class TrackedStream:
     def __init__(self, call: TrackedCall) -> None:
         call.stream = True
         self._call = call
+
+    @property
+    def allowance(self) -> Allowance | None:
+        """How long the stream may become."""
+        return self._call.allowance
+
+    # What cuts a stream off looks at a call and its reader, which here come one after the other.
+
+    @property
+    def reader(self) -> TrackedStream:
+        """What tells the length of the output."""
+        return self
+
+    @property
+    def output_chars(self) -> int:
+        """The length of the output of the response that passes."""
+        return self._call.reader.output_chars
+
+    @property
+    def chunks(self) -> int:
+        """The number of its chunks."""
+        return self._call.chunks
+
+    @property
+    def method(self) -> str:
+        """The function."""
+        return self._call.method
+
+    @property
+    def started_at(self) -> datetime:
+        """When it began."""
+        return self._call.started_at
+
+    def cost_so_far(self, more_output_tokens: int = 0) -> int | None:
+        """Return what it costs as far as it has come, in nano-USD."""
+        return self._call.cost_so_far(more_output_tokens)
 
     def feed(self, chunk: Any) -> bool:
         """Let the chunk pass, and note it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -107,11 +108,11 @@ def track_costs(
             stop_streams=stop_streams,
         ),
     )
-    with plan.scope():
+    with plan.scope(project):
         pass  # checks the arguments, here and not in the first call
 
     def decorate(function: Any) -> Any:
-        return _Tracked(_checked_function(function), _Tracker(plan))
+        return _Tracked(_checked_function(function), _Tracker(plan, waits=_waits(function)))
 
     return decorate if fn is None else decorate(fn)
 
@@ -143,10 +144,12 @@ class _Tracker:
 
     Args:
         plan: What the decorator was told.
+        waits: Whether the function is async: it is admitted when it is awaited.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, waits: bool) -> None:
         self._plan = plan
+        self._waits = waits
 
     @uncounted
     def __call__(self, wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -154,9 +157,14 @@ class _Tracker:
         invocation = self._begin(wrapped)
         if invocation is None or invocation.active is None:
             return wrapped(*args, **kwargs)
-        invocation.admit()
-        with under(invocation.scope):
-            result = wrapped(*args, **kwargs)
+        if not self._waits:
+            invocation.admit()
+        try:
+            with under(invocation.scope):
+                result = wrapped(*args, **kwargs)
+        except BaseException:
+            invocation.let_go()
+            raise
         return invocation.hand_out(result)
 
     def _begin(self, wrapped: Any) -> Invocation | None:
@@ -165,6 +173,11 @@ class _Tracker:
         except Exception as error:
             failures.note("beginning a tracked function", error)
             return None
+
+
+def _waits(function: Any) -> bool:
+    function = function.__func__ if isinstance(function, classmethod | staticmethod) else function
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _name_of(function: Any) -> str:

@@ -16,7 +16,8 @@ import pytest
 from sources import AsyncClients, Clients, async_clients_of, clients_of
 
 import llm_toll_autopatch
-from llm_toll_autopatch import MemorySink, TokenEstimateWarning, flush, patched, scope
+from llm_toll_autopatch import MemorySink, TokenEstimateWarning, flush, patched, scope, tracking
+from llm_toll_autopatch.settings import Settings
 from llm_toll_autopatch.simulator import Simulator
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -55,7 +56,7 @@ class Decorator:
 
 
 @pytest.fixture(params=["theirs", "unpatched", "patched"])
-def decorator(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Decorator]:
+def decorator(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Decorator]:
     """llm-toll's decorator with a store of its own; ours, unpatched and patched."""
     if request.param == "theirs":
         theirs = pytest.importorskip("llm_toll")
@@ -80,7 +81,8 @@ def decorator(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Decora
         sink.clear()
         return found
 
-    with scope(sink=sink), patched(sink=sink) if request.param == "patched" else contextlib.nullcontext():
+    monkeypatch.setattr(tracking, "_configuration", Settings.resolve(sink=sink))
+    with patched(sink=sink) if request.param == "patched" else contextlib.nullcontext():
         yield Decorator(llm_toll_autopatch.track_costs, ours, ours=True)
 
 

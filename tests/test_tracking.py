@@ -54,6 +54,7 @@ from llm_toll_autopatch import (
     tracking,
 )
 from llm_toll_autopatch.records import CallRecord
+from llm_toll_autopatch.settings import Settings
 from llm_toll_autopatch.simulator import Simulator
 
 pytestmark = pytest.mark.filterwarnings("ignore::llm_toll_autopatch.TokenEstimateWarning")
@@ -62,11 +63,11 @@ EIGHT = Usage(input_tokens=25, output_tokens=8)
 
 
 @pytest.fixture
-def sink() -> Iterator[MemorySink]:
-    """Where the records of the test go, whether anything is patched or not."""
+def sink(monkeypatch: pytest.MonkeyPatch) -> MemorySink:
+    """Where the records of the test go while nothing is patched."""
     records = MemorySink()
-    with scope(sink=records):
-        yield records
+    monkeypatch.setattr(tracking, "_configuration", Settings.resolve(sink=records))
+    return records
 
 
 def tracked(function: Any) -> Any:
@@ -85,8 +86,7 @@ def project() -> str:
     """The project that would pay for a call here and now."""
     base = settings.in_force() or tracking._stand_in()
     overlay = settings.overlay()
-    assert overlay is not None
-    merged = overlay.over(base)
+    merged = base if overlay is None else overlay.over(base)
     assert merged is not None
     return merged.project
 
@@ -864,6 +864,25 @@ def test_a_metered_response_is_counted_once(sim: Simulator, sink: MemorySink) ->
         flush(5)
         assert len(sink.records) == len(sim.requests) == 5
         assert {record.method for record in sink} == {"chat.completions.create"}
+
+
+def test_a_metered_response_in_another_guise_is_counted_once(sim: Simulator, sink: MemorySink) -> None:
+    """One without an id is known by its kind, and one in another provider's format by its tokens."""
+
+    def embed() -> Any:
+        answer = clients.openai.embeddings.create(model="text-embedding-3-small", input="hi")
+        return answer.model_dump()
+
+    def convert() -> Any:
+        answer = clients.anthropic.messages.create(model=CLAUDE, max_tokens=9, messages=MESSAGES)
+        usage = {"prompt_tokens": answer.usage.input_tokens, "completion_tokens": answer.usage.output_tokens}
+        choices = [{"index": 0, "message": {"content": answer.content[0].text}, "finish_reason": "stop"}]
+        return {"object": "chat.completion", "id": "gateway-1", "model": CLAUDE, "choices": choices, "usage": usage}
+
+    with patched(sink=sink), clients_of(sim) as clients:
+        track_costs(embed)()
+        track_costs(convert)()
+    assert [record.method for record in sink] == ["embeddings.create", "messages.create"]
 
 
 def test_chunks_of_a_metered_stream_from_another_thread_are_counted_once(sim: Simulator, sink: MemorySink) -> None:

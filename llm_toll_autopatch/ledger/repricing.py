@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.money import from_nano_usd, sum_usd, to_nano_usd
-from llm_toll_autopatch.ledger.schema import instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.failures import failures
+from llm_toll_autopatch.ledger.holds import MIGRATION as HOLDS
+from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.money import from_nano_usd, to_nano_usd
 from llm_toll_autopatch.records import CallRecord, Usage
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from decimal import Decimal
 
-__all__ = ["APPLICATION_ID", "COLUMNS", "INSERT", "MIGRATIONS", "coerced", "instant", "record_of", "row_of"]
+__all__ = ["APPLICATION_ID", "COLUMNS", "INSERT", "MIGRATIONS", "coerced", "record_of", "row_of", "settlement_of"]
 
 APPLICATION_ID = int.from_bytes(b"toll", "big")
 """Marks the file as ours, in SQLite's header."""
@@ -73,6 +75,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX former_costs_by_call ON former_costs (call_id)",
     ),
+    HOLDS,
 )
 """What brings a ledger from schema version N (`PRAGMA user_version`) to N + 1. Released entries never change."""
 
@@ -128,6 +131,13 @@ def row_of(record: CallRecord) -> tuple[Any, ...]:
     )
 
 
+def settlement_of(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what `holds.SETTLE` takes for the call of a row of `COLUMNS`."""
+    values = dict(zip(COLUMNS, coerced(row), strict=True))
+    tokens = values["input_tokens"] + values["output_tokens"]
+    return values["id"], values["project"], values["cost_nano_usd"], min(tokens, _INT64_MAX), values["started_at"]
+
+
 def _nano_usd(usd: Decimal) -> int | None:
     """Return `usd` in nano-USD; None, and a failure noted, for what no ledger can hold. The tokens are kept anyway."""
     try:
@@ -135,13 +145,6 @@ def _nano_usd(usd: Decimal) -> int | None:
     except (ValueError, OverflowError) as error:
         failures.note("SQLiteLedger: cost", error)
         return None
-
-
-def instant(moment: datetime) -> str:
-    """Return `moment` as it stands in `started_at`: of one width, so that text sorts by time."""
-    if moment.tzinfo is not UTC:
-        moment = moment.astimezone(UTC)
-    return moment.isoformat(timespec="microseconds")
 
 
 def coerced(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -8,11 +8,14 @@ import threading
 import time
 import weakref
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from llm_toll_autopatch.ledger import holds
 from llm_toll_autopatch.ledger.errors import LedgerError
 from llm_toll_autopatch.ledger.files import identity, make_private
+from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.location import default_path
 from llm_toll_autopatch.ledger.schema import (
     APPLICATION_ID,
@@ -20,9 +23,9 @@ from llm_toll_autopatch.ledger.schema import (
     INSERT,
     MIGRATIONS,
     coerced,
-    instant,
     record_of,
     row_of,
+    settlement_of,
 )
 from llm_toll_autopatch.ledger.totals import GROUPINGS, SUMS, Totals, totals_of
 from llm_toll_autopatch.sinks import SinkUnavailableError
@@ -31,8 +34,9 @@ from llm_toll_autopatch.sinks.forking import watch_forks
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
-    from datetime import datetime
 
+    from llm_toll_autopatch.budgets.keeper import Refusal, Reservation, Standing
+    from llm_toll_autopatch.budgets.limits import Limit
     from llm_toll_autopatch.records import CallRecord
 
 __all__ = ["SQLiteLedger"]
@@ -134,17 +138,62 @@ class SQLiteLedger:
                 self._drop()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, patience_s: float | None = None) -> Iterator[sqlite3.Connection]:
         """Hold the file for writing: all that is done on the connection is committed together, or nothing.
+
+        Args:
+            patience_s: Seconds to wait for it; None is the ledger's bound.
 
         Raises:
             SinkUnavailableError: The file is busy for longer than the bound.
             LedgerError: The file is not a ledger, or one of a newer version.
         """
-        with self._held():
+        patience_s = self._busy_timeout_s if patience_s is None else patience_s
+        deadline = time.monotonic() + patience_s
+        with self._held(patience_s):
             connection = self._opened()
-            with _all_or_nothing(connection):
+            with _all_or_nothing(connection, deadline):
                 yield connection
+            if self._exiting:
+                self._drop()
+
+    # Keeping limits, as `budgets.keeper.Keeper` has it. What is emitted is settled by itself
+
+    def reserve(self, reservation: Reservation) -> Refusal | None:
+        """Hold what a call asks of its budgets, in one transaction; or nothing, and return which has no room."""
+        return self._reserve(reservation, self._busy_timeout_s)
+
+    def reserve_now(self, reservation: Reservation) -> Refusal | None:
+        """Do as `reserve` does, but hardly wait (10 ms) for another thread or process that writes."""
+        return self._reserve(reservation, _STEP_S)
+
+    def _reserve(self, reservation: Reservation, patience_s: float) -> Refusal | None:
+        with self.transaction(patience_s) as connection:
+            return holds.reserve(connection, reservation)
+
+    def settle(self, record: CallRecord) -> None:
+        """Settle a call whose record goes elsewhere. The same call twice is charged twice to its project."""
+        row = row_of(record)
+        with self.transaction() as connection:
+            connection.execute(holds.SETTLE, settlement_of(row))
+
+    def release(self, call_id: str) -> None:
+        """Let go of what is held for a call that was not sent."""
+        with self.transaction() as connection:
+            holds.release(connection, call_id)
+
+    def sweep(self) -> int:
+        """Charge or release what processes that have died were holding; return how many calls that were.
+
+        Refused reservations do so by themselves.
+        """
+        with self.transaction() as connection:
+            return holds.sweep(connection, datetime.now(UTC))
+
+    def standings(self, limits: Sequence[Limit], at: datetime) -> list[Standing]:
+        """Return how limits stand."""
+        with self._held():
+            return holds.standings(self._opened(), limits, at)
 
     @staticmethod
     def _insert(connection: sqlite3.Connection, row: tuple[Any, ...]) -> None:
@@ -321,8 +370,15 @@ class SQLiteLedger:
 
 
 @contextmanager
-def _all_or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
+def _all_or_nothing(connection: sqlite3.Connection, deadline: float = 0.0) -> Iterator[None]:
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            break
+        except sqlite3.OperationalError as error:
+            # SQLite itself has waited for a step already.
+            if not _is_busy(error) or time.monotonic() >= deadline:
+                raise
     try:
         yield
         connection.execute("COMMIT")

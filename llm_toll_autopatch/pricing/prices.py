@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import import_module
 from types import MappingProxyType
@@ -34,7 +34,7 @@ from llm_toll_autopatch.pricing.sources import clean, locate, names_of
 from llm_toll_autopatch.pricing.tables import Table, context_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from decimal import Decimal
 
     from llm_toll_autopatch.pricing.tables import Pricer
@@ -175,6 +175,42 @@ class Prices:
             failures.note("pricing", error)
         return None
 
+    def most(
+        self,
+        usage: Usage,
+        *,
+        provider: str,
+        model: str,
+        endpoint: str | None,
+        tiers: Sequence[str | None],
+        at: datetime,
+    ) -> int | None:
+        """Return the most that `usage` can cost in nano-USD, whatever its parts turn out to be; None if unknown.
+
+        For what a call may cost before it is made (`readers.ceiling.Ceiling`). Never raises, never warns. The output
+        may turn out to be reasoning, speech or images; the input may turn out not to be written into a cache.
+
+        Args:
+            usage: The largest figures.
+            provider: As for `cost`.
+            model: The model that was asked for.
+            endpoint: The host that is called.
+            tiers: The tiers that may serve. The first must have a price; of those that have one the dearest counts.
+            at: When the call begins.
+        """
+        costs: list[int] = []
+        for tier in tiers:
+            try:
+                quote = self._quote((provider, model, None, endpoint, tier))
+                costs += [quote.nano_usd(form, at) for form in _forms(usage)]
+            except Unpriced:
+                if not costs:
+                    return None
+            except Exception as error:
+                failures.note("pricing", error)
+                return None
+        return max(costs, default=None)
+
     def explain(
         self,
         *,
@@ -268,6 +304,16 @@ class Prices:
             f"give a price with prices={{{name!r}: {{'input': …, 'output': …}}}}, in USD per million tokens"
         )
         user_warnings.warn(message, UnknownPriceWarning)
+
+
+def _forms(usage: Usage) -> list[Usage]:
+    """Return what `usage` may turn out to be: its output of another kind, its input not written into a cache."""
+    written = usage.output_tokens
+    forms = [usage]
+    if usage.cache_write_tokens:
+        forms.append(replace(usage, cache_write_tokens=0, cache_write_5m_tokens=0, cache_write_1h_tokens=0))
+    kinds = ("reasoning_tokens", "output_audio_tokens", "output_image_tokens") if written else ()
+    return forms + [replace(form, **{kind: written}) for form in forms for kind in kinds]  # type: ignore[arg-type]
 
 
 def prepare() -> None:

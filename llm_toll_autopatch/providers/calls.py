@@ -15,7 +15,7 @@ from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
 if TYPE_CHECKING:
     from llm_toll_autopatch.settings import Settings
 
-__all__ = ["Deliver", "begin", "named_like", "request", "response"]
+__all__ = ["Deliver", "begin", "begin_async", "begin_due", "charge", "failed", "named_like", "request", "response"]
 
 _REFUSING = ("llm_toll_autopatch.", "openai.", "anthropic.")
 _SENDING = ("post", "request")
@@ -28,11 +28,64 @@ gets."""
 def begin(
     target: Target, caller: Callable[[Any], Caller], instance: Any, kwargs: Mapping[str, Any], active: Settings
 ) -> tuple[Call | None, Mapping[str, Any]]:
-    """Begin the call of a request that is about to be sent.
+    """Begin the call of a request that is about to be sent, if the limits admit it.
 
     Returns:
         The call, None when it cannot be metered; and the keyword arguments with which to send the request.
+
+    Raises:
+        BudgetExceededError: A budget has no room for it.
+        LocalRateLimitError: Nor has a limit on 60 seconds.
     """
+    call, kwargs = _begun(target, caller, instance, kwargs, active)
+    if call is not None and active.limits:
+        from llm_toll_autopatch.budgets import gate
+
+        try:
+            gate.admit(call, kwargs)
+        except BaseException:
+            call.drop()
+            raise
+    return call, kwargs
+
+
+async def begin_async(
+    target: Target, caller: Callable[[Any], Caller], instance: Any, kwargs: Mapping[str, Any], active: Settings
+) -> tuple[Call | None, Mapping[str, Any]]:
+    """Do as `begin` does, without holding up the event loop."""
+    call, kwargs = _begun(target, caller, instance, kwargs, active)
+    if call is not None and active.limits:
+        from llm_toll_autopatch.budgets import gate
+
+        try:
+            await gate.admit_async(call, kwargs)
+        except BaseException:
+            call.drop()
+            raise
+    return call, kwargs
+
+
+def begin_due(
+    target: Target, caller: Callable[[Any], Caller], instance: Any, kwargs: Mapping[str, Any], active: Settings
+) -> Call | None:
+    """Do as `begin` does for work that is under way already: it counts against the limits, and cannot be refused."""
+    call, kwargs = _begun(target, caller, instance, kwargs, active)
+    if call is not None:
+        charge(call)
+    return call
+
+
+def charge(call: Call) -> None:
+    """Have `call`, which cannot be refused any more, count against the limits. Never raises."""
+    if call.settings.limits:
+        from llm_toll_autopatch.budgets import gate
+
+        gate.admit_due(call)
+
+
+def _begun(
+    target: Target, caller: Callable[[Any], Caller], instance: Any, kwargs: Mapping[str, Any], active: Settings
+) -> tuple[Call | None, Mapping[str, Any]]:
     try:
         assert target.reader is not None, "a target that sends a request has a reader"
         who = caller(instance)
@@ -152,7 +205,7 @@ def _async_request(
     async def send(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], active: Settings
     ) -> Any:
-        call, kwargs = begin(target, caller, instance, kwargs, active)
+        call, kwargs = await begin_async(target, caller, instance, kwargs, active)
         if call is None:
             return await wrapped(*args, **kwargs)
         try:

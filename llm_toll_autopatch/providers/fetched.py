@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llm_toll_autopatch import lasting, settings
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.metering import Call
-from llm_toll_autopatch.providers.calls import named_like
+from llm_toll_autopatch.providers.calls import charge, named_like
 from llm_toll_autopatch.providers.frames import uncounted
 from llm_toll_autopatch.streams import AsyncStreamProxy, StreamProxy
 
@@ -62,9 +62,11 @@ class _Fetch:
         reader = self.target.reader()
         reader.begin(self.kwargs)
         reader.model = reader.model or model or ""
-        return Call(
+        call = Call(
             reader, self.active, provider=self.who.provider, method=self.target.method, endpoint=self.who.endpoint
         )
+        charge(call)
+        return call
 
     def resumed(self) -> Call | None:
         """Return the call of work whose stream is taken up again; None when it has been counted already."""
@@ -117,6 +119,7 @@ class _Lines:
     def __init__(self, fetch: _Fetch) -> None:
         self._fetch = fetch
         self._open = True
+        self.allowance = None
 
     def feed(self, line: Any) -> bool:
         try:

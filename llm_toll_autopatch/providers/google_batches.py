@@ -73,6 +73,7 @@ def _record(job: Any, active: Settings, who: Caller, method: str) -> list[Call]:
             reader = make()
             reader.model = text(job, "model") or ""
             call = Call(reader, active, provider=who.provider, method=method, endpoint=who.endpoint)
+            calls.charge(call)
             call.finish(response)
             recorded.append(call)
     return recorded

@@ -113,7 +113,7 @@ def _deliver_raw(call: Call, raw: Any, target: Target) -> None:
 def _look_again(call: Call, http: Any) -> None:
     """End the call of a raw response that nobody parsed: its body may have been read all the same."""
     try:
-        call._reader.finish(http.json())
+        call.reader.finish(http.json())
         call.end("completed", from_finalizer=True)
     except Exception:  # not read, or no JSON
         call.end("abandoned", from_finalizer=True)

@@ -136,7 +136,7 @@ def received(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     def begin(session: Any, turns: _Turns) -> Call | None:
         if turns.active is None:
             return None
-        call = calls.begin(target, caller, session, {"model": turns.model}, turns.active)[0]
+        call = calls.begin_due(target, caller, session, {"model": turns.model}, turns.active)
         if call is not None:
             call.stream = True
         return call

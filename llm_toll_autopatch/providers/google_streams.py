@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 
 from llm_toll_autopatch import settings
+from llm_toll_autopatch.budgets.stopping import watched, watched_async
 from llm_toll_autopatch.metering import Call, outcome_of
 from llm_toll_autopatch.meters import Lifecycle
 from llm_toll_autopatch.providers import calls
@@ -290,27 +291,18 @@ def hold(is_stream: Callable[[Any], bool], *, is_async: bool) -> Wrapper:
     return wrapper
 
 
-def _begin(
-    target: Target, caller: Callable[[Any], Caller], instance: Any, kwargs: Mapping[str, Any]
-) -> tuple[Session | None, Call | None]:
-    """Begin the call of one request of a stream, under the configuration of the stream that the user holds."""
-    active = configured()
-    call = None if active is None else calls.begin(target, caller, instance, kwargs, active)[0]
-    if call is not None:
-        call.stream = True
-    return _session.get(), call
-
-
 def streamed(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap the private method that sends one request and returns its chunks as a generator."""
 
     def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Any]:
         # The request is sent with the first `next`, as by the SDK's own generator: one that is never asked is free.
-        session, call = _begin(target, caller, instance, kwargs)
+        active, session = configured(), _session.get()
+        call = None if active is None else calls.begin(target, caller, instance, kwargs, active)[0]
         chunks = wrapped(*args, **kwargs)
         if call is None:
             yield from chunks
             return
+        call.stream = True
         if session is not None:
             session.sent(call)
         yield from counted(chunks, call)
@@ -324,7 +316,7 @@ def streamed(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
 def counted(chunks: Iterator[Any], call: Call) -> Iterator[Any]:
     """Pass on the chunks of one request, and end its call when they end or are given up."""
     try:
-        for chunk in chunks:
+        for chunk in watched(chunks, call):
             call.feed(chunk)
             yield chunk
     except GeneratorExit:
@@ -340,9 +332,11 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap the private method that sends one request and returns, when awaited, its chunks as an async generator."""
 
     async def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        session, call = _begin(target, caller, instance, kwargs)
+        active, session = configured(), _session.get()
+        call = None if active is None else (await calls.begin_async(target, caller, instance, kwargs, active))[0]
         if call is None:
             return await wrapped(*args, **kwargs)
+        call.stream = True
         connections: list[Any] = []
         try:
             chunks = await Under(_connections, connections, wrapped(*args, **kwargs))
@@ -369,7 +363,7 @@ async def counted_async(
 ) -> AsyncIterator[Any]:
     """Pass on the chunks of one request, end its call when they end or are given up, and release its connections."""
     try:
-        async for chunk in chunks:
+        async for chunk in watched_async(chunks, call):
             call.feed(chunk)
             yield chunk
     except BaseException as error:

@@ -83,6 +83,13 @@ class _Tap:
         except Exception as error:
             failures.note(f"reading the body of {self._call.method}", error)
 
+    def stop_if_dear(self) -> None:
+        """Raise `BudgetExceededError` if what has passed has reached a budget that cuts streams off."""
+        call = self._call
+        allowance = call.allowance
+        if allowance is not None and call.open and call.reader.output_chars > allowance.chars:
+            allowance.renew(call, call.reader.output_chars)
+
     def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> None:
         if not self._call.open or (self.parsed is not None and not self._closed_from_outside(outcome)):
             return
@@ -254,11 +261,13 @@ def _iter_bytes(http: Any, *args: Any, **kwargs: Any) -> Iterator[bytes]:
                 tap.inside = False
             tap.feed(data)
             yield data
+            tap.stop_if_dear()
     except GeneratorExit:
         source.close()
         raise
     except BaseException as error:
         outcome, failure = outcome_of(error), error
+        source.close()
         raise
     finally:
         tap.end(outcome, failure)
@@ -282,12 +291,15 @@ async def _aiter_bytes(http: Any, *args: Any, **kwargs: Any) -> AsyncIterator[by
                 tap.inside = False
             tap.feed(data)
             yield data
+            tap.stop_if_dear()
     except GeneratorExit:
         tap.end(outcome)
         await source.aclose()
         raise
     except BaseException as error:
         outcome, failure = outcome_of(error), error
+        tap.end(outcome, failure)
+        await source.aclose()
         raise
     finally:
         tap.end(outcome, failure)

@@ -85,7 +85,7 @@ class Session:
             if not step.begins:
                 return
             target = replace(target, reader=step.reader)
-            call = calls.begin(target, lambda _: self.who, None, step.request, self.active)[0]
+            call = calls.begin_due(target, lambda _: self.who, None, step.request, self.active)
             if call is None:
                 return
             call.stream = True

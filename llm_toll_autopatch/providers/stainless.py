@@ -66,7 +66,6 @@ def manager(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     A target without a reader is one whose request passes through another patched method: its stream's lifecycle is
     all that is left to see to.
     """
-    proxy = AsyncManagerProxy if target.is_async else ManagerProxy
 
     @uncounted
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -75,14 +74,23 @@ def manager(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
         if active is None:
             return helper
 
+        def waiting() -> Call | None:
+            work = kwargs.get("run_id")
+            return lasting.take(work) if isinstance(work, str) else None
+
         def begin() -> Call | None:
             if target.reader is None:
                 return None
-            work = kwargs.get("run_id")
-            waiting = lasting.take(work) if isinstance(work, str) else None
-            return waiting or calls.begin(target, caller, instance, kwargs, active)[0]
+            return waiting() or calls.begin(target, caller, instance, kwargs, active)[0]
 
-        return proxy(helper, begin, close_on_break=active.close_on_break)
+        async def begin_async() -> Call | None:
+            if target.reader is None:
+                return None
+            return waiting() or (await calls.begin_async(target, caller, instance, kwargs, active))[0]
+
+        if target.is_async:
+            return AsyncManagerProxy(helper, begin_async, close_on_break=active.close_on_break)
+        return ManagerProxy(helper, begin, close_on_break=active.close_on_break)
 
     return wrapper
 

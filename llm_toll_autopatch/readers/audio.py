@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.estimate import text_chars
+from llm_toll_autopatch.readers.ceiling import Ceiling, Unbounded, only
 from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import Usage
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Speech", "Transcriptions", "Translations", "whole_seconds"]
 
+_KNOWN = frozenset({"input", "instructions", "response_format", "speed", "stream_format", "voice"})
 _USAGE = frozenset({"audio_tokens", "input_tokens", "output_tokens", "seconds", "text_tokens", "total_tokens"})
 
 
@@ -32,6 +34,7 @@ class Transcriptions(Reader):
     """`audio.transcriptions`. Formats that are plain text tell no usage."""
 
     operation = "transcriptions"
+    unbounded = "the length of a recording is not known beforehand: make the call without strict_budget"
     __slots__ = ("_duration", "_final", "_usage")
 
     def __init__(self) -> None:
@@ -104,6 +107,15 @@ class Speech(Reader):
         self.model = text(request, "model") or ""
         self._text = text_chars(request.get("input"))
         self.input_chars = sum(text_chars(request.get(part), self.measure) for part in ("input", "instructions"))
+
+    def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        only(request, _KNOWN)
+        spoken, model = request.get("input"), text(request, "model") or ""
+        if not model.startswith("tts-"):
+            raise Unbounded(f"{model!r} is billed by the speech that it makes, which nothing bounds: use tts-1")
+        if not isinstance(spoken, str):
+            raise Unbounded("input= is no text: pass a string")
+        return Ceiling(Usage(details={"input_characters": len(spoken)}))
 
     def finish(self, response: Any) -> None:
         """Take the recording, which is not looked at."""

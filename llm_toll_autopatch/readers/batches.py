@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from llm_toll_autopatch.readers.ceiling import SPENT
 from llm_toll_autopatch.readers.chat import ChatCompletions
 from llm_toll_autopatch.readers.fields import as_mapping, get, text
 from llm_toll_autopatch.readers.messages import Messages
@@ -24,6 +25,7 @@ class Batches(Responses):
     """OpenAI's `batches`: one figure for all requests of a batch, which grows until the batch has ended."""
 
     operation = "batch"
+    unbounded = SPENT
     __slots__ = ()
 
     def begin(self, request: Mapping[str, Any]) -> None:
@@ -42,6 +44,7 @@ class EvalRuns(ChatCompletions):
     """OpenAI's `evals.runs`: one figure for each model that took part."""
 
     operation = "evals"
+    unbounded = SPENT
     __slots__ = ()
 
     @classmethod
@@ -74,6 +77,7 @@ class BatchedMessages(Messages):
     """Anthropic's `messages.batches.results`: one message for each request that succeeded."""
 
     operation = "batch"
+    unbounded = SPENT
     __slots__ = ()
 
     @classmethod

@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.estimate import text_chars
+from llm_toll_autopatch.readers.bounds import REQUEST, TOOLS, content, structure, tools
+from llm_toll_autopatch.readers.ceiling import Ceiling, Unbounded, bounded_output, no_search, only, openai_tiers
 from llm_toll_autopatch.readers.consistency import balanced, checked
 from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
@@ -41,6 +43,21 @@ class ChatCompletions(Reader):
             text_chars(request.get(part), self.measure)
             for part in ("messages", "tools", "functions", "response_format")
         )
+
+    def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        only(request, _KNOWN, _REFUSED)
+        no_search(text(request, "model") or "")
+        if set(request.get("modalities") or ()) - {"text"}:
+            raise Unbounded("modalities= asks for speech, whose tokens have no known upper bound: ask for text alone")
+        of_tools = tools(request.get("tools"), _TOOLS) + structure(request.get("functions"))
+        given = REQUEST + content(request.get("messages"), _TEXTS) + of_tools
+        given += sum(structure(request.get(part)) for part in ("response_format", "tool_choice", "function_call"))
+        if any(request.get(part) for part in ("tools", "functions", "response_format")):
+            given += TOOLS
+        written = bounded_output(request, "max_completion_tokens", "max_tokens") * (count(request, "n") or 1)
+        # Some models bill what they write into their cache, which may be all of it, without being asked to.
+        usage = Usage(input_tokens=given, cache_write_tokens=given, output_tokens=written)
+        return Ceiling(usage, tiers=openai_tiers(request))
 
     def ask_for_usage(self, request: Mapping[str, Any], endpoint: str | None, *, always: bool) -> dict[str, Any] | None:
         """Add `stream_options.include_usage`, in a copy, unless the user has set it."""
@@ -174,3 +191,27 @@ _CHAT_USAGE = frozenset(
 def _first(*values: int | None) -> int:
     """Return the first of `values` that is known, else 0."""
     return next((value for value in values if value is not None), 0)
+
+
+_TEXTS = frozenset({"message", "refusal", "text"})
+_TOOLS = frozenset({"custom", "function"})
+_KNOWN = frozenset(
+    {
+        "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs", "max_completion_tokens",
+        "max_tokens", "messages", "metadata", "modalities", "moderation", "n", "parallel_tool_calls",
+        "presence_penalty", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "reasoning_effort",
+        "response_format", "safety_identifier", "seed", "service_tier", "stop", "store", "temperature", "tool_choice",
+        "tools", "top_logprobs", "top_p", "user", "verbosity",
+        "ignore_eos", "min_p", "min_tokens", "repetition_penalty", "top_a", "top_k",  # of compatible servers
+    }
+)  # fmt: skip
+_REFUSED = MappingProxyType(
+    {
+        "audio": "asks for speech, whose tokens have no known upper bound: ask for text alone",
+        "models": "lets other models answer, at other prices: leave it out",
+        "plugins": "may add what a plug-in finds to the input: leave it out",
+        "prediction": "is billed, as far as it is rejected, beside max_completion_tokens: leave it out",
+        "search_parameters": "adds what is found on the web to the input, without a bound: leave it out",
+        "web_search_options": "adds what is found on the web to the input, without a bound: leave it out",
+    }
+)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.estimate import text_chars
+from llm_toll_autopatch.readers.bounds import REQUEST, prompts
+from llm_toll_autopatch.readers.ceiling import Ceiling, bounded_output, no_search, only, openai_tiers
 from llm_toll_autopatch.readers.chat import ChatCompletions
 from llm_toll_autopatch.readers.fields import count, get, text
+from llm_toll_autopatch.records import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +29,19 @@ class Completions(ChatCompletions):
         self._unfinished = count(request, "n") or 1
         self.input_chars = sum(text_chars(request.get(part), self.measure) for part in ("prompt", "suffix"))
 
+    def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        only(request, _KNOWN)
+        no_search(text(request, "model") or "")
+        asked = prompts(request.get("prompt"))
+        given = REQUEST + sum(asked) + sum(prompts(request.get("suffix")))
+        each = max(count(request, "n") or 1, count(request, "best_of") or 1)
+        written = bounded_output(request, "max_tokens") * each * max(1, len(asked))
+        if request.get("echo"):
+            written += given * each
+        return Ceiling(
+            Usage(input_tokens=given, cache_write_tokens=given, output_tokens=written), tiers=openai_tiers(request)
+        )
+
     def feed(self, chunk: Any) -> bool:
         """Take a streamed `Completion`; hide what is there only because it was asked for in the user's place."""
         self.finish(chunk)
@@ -44,3 +60,12 @@ class Completions(ChatCompletions):
             self._unfinished -= get(choice, "finish_reason") is not None
         self._header(response)
         self._report(get(response, "usage"))
+
+
+_KNOWN = frozenset(
+    {
+        "best_of", "echo", "frequency_penalty", "logit_bias", "logprobs", "max_tokens", "n", "presence_penalty",
+        "prompt", "seed", "service_tier", "stop", "suffix", "temperature", "top_p", "user",
+        "ignore_eos", "min_p", "min_tokens", "repetition_penalty", "top_a", "top_k",  # of compatible servers
+    }
+)  # fmt: skip

@@ -18,6 +18,7 @@ class Decisions(Responses):
     """`decisions`."""
 
     operation = "decisions"
+    unbounded = "a decision takes no limit to its output: make the call without strict_budget"
     __slots__ = ()
 
     def begin(self, request: Mapping[str, Any]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.estimate import text_chars
+from llm_toll_autopatch.readers import gemini_bounds
+from llm_toll_autopatch.readers.ceiling import SPENT, Ceiling, only
 from llm_toll_autopatch.readers.fields import count, get, text
 from llm_toll_autopatch.readers.generate_content import modalities
 from llm_toll_autopatch.readers.reader import Reader, Reading
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["EmbedContent", "EmbedContentBatch"]
+
+
+_SETTINGS = frozenset(
+    {"auto_truncate", "http_options", "mime_type", "output_dimensionality", "task_type", "title"},
+)
 
 
 class EmbedContent(Reader):
@@ -38,6 +45,15 @@ class EmbedContent(Reader):
         self.input_chars = sum(
             text_chars(request.get(part), self.measure) for part in ("contents", "content", "batch_contents")
         )
+
+    def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        parts = ("batch_contents", "content", "contents")
+        only(request, ("config", "embedding_api_type", *parts))
+        config = gemini_bounds.set_in(request.get("config"))
+        only(config, _SETTINGS, gemini_bounds.REFUSED)
+        given = sum(gemini_bounds.contents(request.get(part)) for part in parts)
+        given += gemini_bounds.contents(config.get("title"))
+        return Ceiling(Usage(input_tokens=given, details={"input_characters": given}))
 
     def finish(self, response: Any) -> None:
         """Take the `EmbedContentResponse`, without its vectors."""
@@ -68,6 +84,7 @@ class EmbedContentBatch(EmbedContent):
     """One embedding in the results of a batch job."""
 
     operation = "batch"
+    unbounded = SPENT
     __slots__ = ()
 
     def finish(self, response: Any) -> None:

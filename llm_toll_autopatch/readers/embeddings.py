@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.estimate import text_chars
+from llm_toll_autopatch.readers.bounds import prompts
+from llm_toll_autopatch.readers.ceiling import Ceiling, only
 from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import Usage
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Embeddings"]
 
+_KNOWN = frozenset({"dimensions", "encoding_format", "input", "user"})
 _USAGE = frozenset({"prompt_tokens", "total_tokens"})
 
 
@@ -31,6 +34,10 @@ class Embeddings(Reader):
         """Count the text of the input."""
         self.model = text(request, "model") or ""
         self.input_chars = text_chars(request.get("input"), self.measure)
+
+    def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        only(request, _KNOWN)
+        return Ceiling(Usage(input_tokens=sum(prompts(request.get("input")))))
 
     def finish(self, response: Any) -> None:
         """Take a `CreateEmbeddingResponse`."""

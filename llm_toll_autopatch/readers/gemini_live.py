@@ -24,6 +24,7 @@ class LiveTurn(Reader):
     """One turn of the model."""
 
     operation = "live"
+    unbounded = "a session goes on without a bound: open it without strict_budget"
     __slots__ = ("_usage",)
 
     def __init__(self) -> None:

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_toll_autopatch.estimate import text_chars
+from llm_toll_autopatch.readers import gemini_bounds
+from llm_toll_autopatch.readers.bounds import REQUEST, TOOLS, structure
+from llm_toll_autopatch.readers.ceiling import SPENT, Ceiling, Unbounded, bounded_output, only
 from llm_toll_autopatch.readers.consistency import checked
 from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
@@ -42,6 +45,32 @@ class GenerateContent(Reader):
         )
         # The SDK drops the tier that the response names, so the one that was asked for stands in for it.
         self.service_tier = _name(get(config, "service_tier"))
+
+    def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        only(request, ("config", "contents"))
+        model = (text(request, "model") or "").lower()
+        if any(word in model for word in ("audio", "image", "tts")):
+            raise Unbounded(
+                f"{model!r} writes more than text, without a known upper bound of tokens: use another model"
+            )
+        config = gemini_bounds.set_in(request.get("config"))
+        only(config, _KNOWN, gemini_bounds.REFUSED)
+        modalities = config.get("response_modalities") or ()
+        if not {_name(each) for each in modalities} <= {"text", "modality_unspecified"}:
+            raise Unbounded("response_modalities= asks for more than text, which has no known upper bound of tokens")
+        given = REQUEST + gemini_bounds.contents(request.get("contents"))
+        given += gemini_bounds.contents(config.get("system_instruction"))
+        given += gemini_bounds.declared(config.get("tools"))
+        formats = [config.get(part) for part in ("response_schema", "response_json_schema", "tool_config")]
+        given += sum(structure(part) for part in formats)
+        if config.get("tools") or any(formats):
+            given += TOOLS
+        # Thoughts were seen to count towards `max_output_tokens`, the documentation leaves it open: a budget of theirs
+        # is added.
+        written = bounded_output(config, "max_output_tokens", at="config ")
+        written += count(gemini_bounds.set_in(config.get("thinking_config")), "thinking_budget") or 0
+        written *= count(config, "candidate_count") or 1
+        return Ceiling(Usage(input_tokens=given, output_tokens=written), tiers=(_name(config.get("service_tier")),))
 
     def feed(self, chunk: Any) -> None:
         """Take a `GenerateContentResponse`, a chunk of one or the whole: the SDK has one class for both."""
@@ -110,12 +139,23 @@ class GenerateContent(Reader):
 
 
 _BILLS_QUERIES = 3
+_KNOWN = frozenset(
+    {
+        "automatic_continuation", "automatic_function_calling", "candidate_count", "enable_enhanced_civic_answers",
+        "frequency_penalty", "http_options", "labels", "logprobs", "max_output_tokens", "media_resolution",
+        "model_armor_config", "presence_penalty", "response_json_schema", "response_logprobs", "response_mime_type",
+        "response_modalities", "response_schema", "safety_settings", "seed", "service_tier",
+        "should_return_http_response", "stop_sequences", "store", "system_instruction", "temperature",
+        "thinking_config", "tool_config", "tools", "top_k", "top_p",
+    }
+)  # fmt: skip
 
 
 class GenerateContentBatch(GenerateContent):
     """One response in the results of a batch job."""
 
     operation = "batch"
+    unbounded = SPENT
     __slots__ = ()
 
     def finish(self, response: Any) -> None:

@@ -5,9 +5,11 @@ They report no tokens. `Usage.details` says how many images (`images`) or masks 
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.readers.fields import get, text
+from llm_toll_autopatch.readers.ceiling import Ceiling, Unbounded
+from llm_toll_autopatch.readers.fields import count, get, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import Usage
 
@@ -31,6 +33,15 @@ class Imagen(Reader):
         """Note the model; prompts cost nothing here."""
         self.model = text(request, "model") or ""
 
+    def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        config = request.get("config")
+        for units, names in _LIMITS.items():
+            if number := count(config, *names):
+                return Ceiling(Usage(details={units: number}))
+        if "upscale_factor" in request:
+            return Ceiling(Usage(details={"images": 1}))
+        raise Unbounded("how many images come back is left to the service: pass number_of_images in config=")
+
     def finish(self, response: Any) -> None:
         """Count what came back; an entry without an image was filtered, or tells about the prompt."""
         images = sum(_is_there(get(each, "image")) for each in get(response, "generated_images") or ())
@@ -40,6 +51,11 @@ class Imagen(Reader):
     def usage(self, *, ended: bool) -> Reading | None:
         """Return the units."""
         return None if self._units is None else Reading(Usage(details=self._units), ended)
+
+
+_LIMITS = MappingProxyType(
+    {"images": ("number_of_images", "numberOfImages"), "masks": ("max_predictions", "maxPredictions")}
+)
 
 
 def _is_there(image: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.estimate import text_chars
+from llm_toll_autopatch.readers.ceiling import Ceiling, Unbounded
 from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import Usage
@@ -40,6 +41,12 @@ class Images(Reader):
         """Count the text of the prompt. The model may be left to the service, and no answer names it."""
         self.model = text(request, "model") or ""
         self.input_chars = text_chars(request.get("prompt"), self.measure)
+
+    def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        model = text(request, "model") or ""
+        if not model.startswith("dall-e-"):
+            raise Unbounded("an image has no known upper bound of tokens: make the call without strict_budget")
+        return Ceiling(Usage(details={"images": count(request, "n") or 1}))
 
     def feed(self, event: Any) -> None:
         """Take an event of a stream: the last one of each image has its usage."""

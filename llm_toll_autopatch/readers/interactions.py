@@ -6,9 +6,12 @@ other names for some, in `_interactions/types`.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.estimate import text_chars
+from llm_toll_autopatch.readers.bounds import REQUEST, TOOLS, content, structure, tools
+from llm_toll_autopatch.readers.ceiling import Ceiling, Unbounded, bounded_output, only
 from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
 from llm_toll_autopatch.readers.generate_content import modalities
 from llm_toll_autopatch.readers.reader import Reader, Reading
@@ -38,6 +41,20 @@ class Interaction(Reader):
         self.model = text(body, "model") or text(body, "agent") or ""
         parts = ("input", "system_instruction", "tools", "response_format")
         self.input_chars = sum(text_chars(get(body, part), self.measure) for part in parts)
+
+    def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        whole = request.get("request")
+        body = request if whole is None else as_mapping(get(whole, "body"))
+        only(body, _KNOWN, _REFUSED)
+        config = as_mapping(body.get("generation_config"))
+        only(config, _SETTINGS, _REFUSED)
+        if set(body.get("response_modalities") or ()) - {"text"}:
+            raise Unbounded("response_modalities= asks for more than text, which has no known upper bound of tokens")
+        given = REQUEST + content(body.get("input"), _TEXTS) + content(body.get("system_instruction"), _TEXTS)
+        given += tools(body.get("tools"), frozenset({"function"})) + structure(body.get("response_format"))
+        given += TOOLS if body.get("tools") or body.get("response_format") else 0
+        written = bounded_output(config, "max_output_tokens", at="generation_config ")
+        return Ceiling(Usage(input_tokens=given, output_tokens=written), tiers=(text(body, "service_tier"),))
 
     def feed(self, event: Any) -> None:
         """Take an `InteractionSSEEvent`: text comes in deltas, the usage at the end of the interaction."""
@@ -86,6 +103,7 @@ class InteractionDecision(Reader):
     """`decisions.create`."""
 
     operation = "decisions"
+    unbounded = "a decision takes no limit to its output: make the call without strict_budget"
     __slots__ = ("_usage",)
 
     def __init__(self) -> None:
@@ -153,3 +171,33 @@ _USAGE = frozenset(
         "total_tool_use_tokens",
     }
 )  # fmt: skip
+_TEXTS = frozenset(
+    {"function_call", "function_result", "message", "model_output", "text", "user_input"},
+)
+_KNOWN = frozenset(
+    {
+        "api_version", "background", "generation_config", "input", "labels", "request", "response_format",
+        "response_mime_type", "response_modalities", "safety_settings", "service_tier", "store", "system_instruction",
+        "tools", "webhook_config",
+    }
+)  # fmt: skip
+_SETTINGS = frozenset(
+    {
+        "max_output_tokens", "seed", "stop_sequences", "temperature", "thinking_level", "thinking_summaries",
+        "tool_choice", "top_p",
+    }
+)  # fmt: skip
+_REFUSED = MappingProxyType(
+    {
+        "agent": "works with tools and models of its own, without a bound: use a model",
+        "agent_config": "belongs to an agent, which works without a bound: use a model",
+        "cached_content": "adds input that is not in this request: pass the contents themselves",
+        "continuation_token": "resumes what is not in this request: leave it out",
+        "environment": "adds what it holds to the input, without a bound: leave it out",
+        "image_config": "is about images, which have no known upper bound of tokens: leave it out",
+        "previous_interaction_id": "adds input that is not in this request: pass the turns in input=",
+        "speech_config": "is about speech, which has no known upper bound of tokens: leave it out",
+        "transcription_config": "is about speech, which has no known upper bound of tokens: leave it out",
+        "video_config": "is about videos, which have no known upper bound of tokens: leave it out",
+    }
+)

@@ -23,6 +23,7 @@ class LiveSessions(Reader):
     """One session."""
 
     operation = "live"
+    unbounded = "a session is billed by the second, and goes on without a bound: open it without strict_budget"
     __slots__ = ("_final", "_usage")
 
     def __init__(self) -> None:

@@ -6,18 +6,18 @@ Fields as in the SDK's `types/usage.py`, `types/message_delta_usage.py` and `typ
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llm_toll_autopatch.estimate import text_chars
+from llm_toll_autopatch.readers.bounds import REQUEST, TOOLS, content, structure, tools
+from llm_toll_autopatch.readers.ceiling import Ceiling, bounded_output, only
 from llm_toll_autopatch.readers.consistency import checked
 from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import Usage
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["Messages"]
 
@@ -40,6 +40,24 @@ class Messages(Reader):
         """Count the text of the messages, the system prompt and the tools."""
         self.model = text(request, "model") or ""
         self.input_chars = sum(text_chars(request.get(part), self.measure) for part in ("messages", "system", "tools"))
+
+    def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        only(request, _KNOWN, _REFUSED)
+        given = REQUEST + content(request.get("messages"), _TEXTS) + content(request.get("system"), _TEXTS)
+        given += tools(request.get("tools"), _TOOLS, _BUILT_IN)
+        formats = [request.get(part) for part in ("output_config", "output_format", "tool_choice")]
+        given += sum(structure(part) for part in formats)
+        if request.get("tools") or any(formats):
+            given += TOOLS
+        # A limit to thinking is within `max_tokens`.
+        usage = Usage(input_tokens=given, output_tokens=bounded_output(request, "max_tokens"))
+        # What is marked to be cached costs more when it is written, and that may be all of it.
+        if (lasts := _longest_cache(request)) is not None:
+            long = given if lasts == "1h" else 0
+            usage = replace(
+                usage, cache_write_tokens=given, cache_write_5m_tokens=given - long, cache_write_1h_tokens=long
+            )
+        return Ceiling(usage, tiers=("fast" if request.get("speed") == "fast" else None,))
 
     def feed(self, event: Any) -> None:
         """Take a `RawMessageStreamEvent`."""
@@ -121,6 +139,20 @@ class Messages(Reader):
         )
 
 
+def _longest_cache(value: Any, depth: int = 12) -> str | None:
+    """Return how long the longest-lived cache lasts that a part of a request asks for; None when none is asked for."""
+    if isinstance(value, list | tuple):
+        found = [_longest_cache(each, depth - 1) for each in value] if depth else []
+    elif depth and (isinstance(value, Mapping) or hasattr(value, "__pydantic_fields_set__")):
+        fields = as_mapping(value)
+        found = [_longest_cache(each, depth - 1) for each in fields.values()]
+        if mark := fields.get("cache_control"):
+            found.append(text(mark, "ttl") or "5m")
+    else:
+        return None
+    return "1h" if "1h" in found else next((each for each in found if each), None)
+
+
 def _tokens(raw: Any) -> Usage:
     """Return the tokens of a usage or of an iteration. Input, cache reads and writes are disjoint, and are added up."""
     cache_read = count(raw, "cache_read_input_tokens") or 0
@@ -161,3 +193,24 @@ _USAGE = frozenset(
         "thinking_tokens", "web_search_requests",
     }
 )  # fmt: skip
+_TEXTS = frozenset({"content", "document", "message", "search_result", "text", "tool_result", "tool_use"})
+_TOOLS = frozenset({"custom"})
+_BUILT_IN = ("bash_", "memory_", "text_editor_")
+_KNOWN = frozenset(
+    {
+        "betas", "billing_policy", "cache_control", "diagnostics", "fallback_credit_token", "inference_geo",
+        "max_tokens", "messages", "metadata", "output_config", "output_format", "service_tier", "speed",
+        "stop_sequences", "system", "temperature", "thinking", "tool_choice", "tools", "top_k", "top_p",
+        "user_profile_id", "workspace_id",
+    }
+)  # fmt: skip
+_REFUSED = MappingProxyType(
+    {
+        "compaction": "is billed beside max_tokens: leave it out",
+        "container": "adds what it holds to the input, without a bound: leave it out",
+        "context_management": "may compact the conversation, which is billed beside max_tokens: leave it out",
+        "fallbacks": "lets other models answer, at other prices: leave it out",
+        "mcp_servers": "adds what the servers answer to the input, without a bound: leave it out",
+        "thread": "adds input that is not in this request: pass all messages",
+    }
+)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from llm_toll_autopatch.readers.ceiling import Ceiling, Unbounded, merged
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -37,8 +39,9 @@ class Reading:
 class Reader:
     """Follows one request of one API. It holds counters, never chunks, prompts or completions.
 
-    A subclass names its `operation` and overrides `begin`, `feed`, `finish` and `usage`. Whoever calls these guards
-    against exceptions: a reader may trip over a shape it does not know, but should rather skip what it does not.
+    A subclass names its `operation` and overrides `begin`, `feed`, `finish` and `usage`; it says what is `unbounded` or
+    overrides `_ceiling`. Whoever calls these guards against exceptions: a reader may trip over a shape that it does not
+    know, but should rather skip what it does not.
 
     Attributes:
         model: The model as asked for.
@@ -55,6 +58,8 @@ class Reader:
     """
 
     operation: ClassVar[str]
+    unbounded: ClassVar[str] = ""
+    """Why no request of this API has a ceiling, if none has."""
 
     __slots__ = (
         "asks_for_usage", "input_chars", "lasts", "measure", "model", "output_chars", "response_id", "response_model",
@@ -80,6 +85,21 @@ class Reader:
 
     def begin(self, request: Mapping[str, Any]) -> None:
         """Take the keyword arguments of the call, before it is sent. They are not to be changed or kept."""
+        raise NotImplementedError
+
+    def ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        """Return the most that one request can use, or why that cannot be said.
+
+        Args:
+            request: The keyword arguments of the call. They are not changed, consumed or kept.
+        """
+        try:
+            return Ceiling(None, self.unbounded) if self.unbounded else self._ceiling(merged(request))
+        except Unbounded as why:
+            return Ceiling(None, str(why))
+
+    def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        """Return the ceiling of the request as it is sent, or raise `Unbounded`."""
         raise NotImplementedError
 
     def ask_for_usage(self, request: Mapping[str, Any], endpoint: str | None, *, always: bool) -> dict[str, Any] | None:

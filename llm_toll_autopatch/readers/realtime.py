@@ -25,6 +25,7 @@ class RealtimeResponses(Reader):
     """One response of a session. It is billed for the whole conversation each time."""
 
     operation = "realtime"
+    unbounded = "a session goes on without a bound: open it without strict_budget"
     __slots__ = ("_final", "_usage")
 
     def __init__(self) -> None:

@@ -10,6 +10,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.estimate import text_chars
+from llm_toll_autopatch.readers.bounds import REQUEST, TOOLS, content, structure, tools
+from llm_toll_autopatch.readers.ceiling import Ceiling, Unbounded, no_search, only, openai_tiers
 from llm_toll_autopatch.readers.consistency import balanced, checked
 from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
@@ -41,6 +43,19 @@ class Responses(Reader):
         self.input_chars = sum(
             text_chars(request.get(part), self.measure) for part in ("input", "instructions", "tools", "text")
         )
+
+    def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        only(request, _KNOWN, _REFUSED)
+        no_search(text(request, "model") or "")
+        given = REQUEST + sum(content(request.get(part), _TEXTS) for part in ("input", "instructions"))
+        given += tools(request.get("tools"), _TOOLS)
+        given += sum(structure(request.get(part)) for part in ("text", "text_format", "tool_choice"))
+        given += TOOLS if any(request.get(part) for part in ("tools", "text", "text_format")) else 0
+        if not (written := count(request, "max_output_tokens")):
+            raise Unbounded("nothing bounds the output: pass max_output_tokens= (which compact does not take)")
+        # Some models bill what they write into their cache, which may be all of it, without being asked to.
+        usage = Usage(input_tokens=given, cache_write_tokens=given, output_tokens=written)
+        return Ceiling(usage, tiers=openai_tiers(request))
 
     def feed(self, event: Any) -> None:
         """Take a `ResponseStreamEvent`: text comes in deltas, the usage on the terminal event."""
@@ -155,3 +170,30 @@ _DELTAS = frozenset(
         "response.code_interpreter_call_code.delta", "response.audio.transcript.delta",
     }
 )  # fmt: skip
+_TEXTS = frozenset(
+    {
+        "custom_tool_call", "custom_tool_call_output", "function_call", "function_call_output", "input_text", "message",
+        "output_text", "refusal", "text",
+    }
+)  # fmt: skip
+_TOOLS = frozenset({"custom", "function"})
+_KNOWN = frozenset(
+    {
+        "access_programs", "background", "background_options", "betas", "include", "input", "instructions",
+        "max_output_tokens", "max_tool_calls", "metadata", "moderation", "parallel_tool_calls", "parse_as",
+        "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "reasoning", "safety_identifier",
+        "service_tier", "store", "temperature", "text", "text_format", "tool_choice", "tools", "top_logprobs", "top_p",
+        "truncation", "user", "verbosity",
+    }
+)  # fmt: skip
+_REFUSED = MappingProxyType(
+    {
+        "context_management": "may compact the conversation, which is billed beside max_output_tokens: leave it out",
+        "conversation": "adds input that is not in this request: pass the items in input=",
+        "image": "is about images, which have no known upper bound of tokens: leave it out",
+        "models": "lets other models answer, at other prices: leave it out",
+        "multi_agent": "lets several agents write, of which max_output_tokens bounds one: leave it out",
+        "previous_response_id": "adds input that is not in this request: pass the items in input=",
+        "prompt": "adds a stored prompt that is not in this request: pass its text in input= or instructions=",
+    }
+)

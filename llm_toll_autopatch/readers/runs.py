@@ -21,6 +21,8 @@ class Runs(ChatCompletions):
     """`beta.threads.runs`: a run goes on in the background, through several requests, and tells its usage last."""
 
     operation = "runs"
+    # `max_prompt_tokens` and `max_completion_tokens` are kept "on a best effort".
+    unbounded = "a run reads its thread and its assistant, which are not in this request: use responses"
     __slots__ = ()
 
     def begin(self, request: Mapping[str, Any]) -> None:

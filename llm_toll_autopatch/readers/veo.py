@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from llm_toll_autopatch.readers.ceiling import Ceiling, Unbounded
 from llm_toll_autopatch.readers.fields import count, get, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import Usage
@@ -36,6 +37,16 @@ class Veo(Reader):
         config = request.get("config")
         self._videos = count(config, "number_of_videos", "numberOfVideos") or 1
         self._seconds = self._videos * (count(config, "duration_seconds", "durationSeconds") or 0)
+
+    def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
+        config = request.get("config")
+        videos = count(config, "number_of_videos", "numberOfVideos")
+        seconds = count(config, "duration_seconds", "durationSeconds")
+        if not videos or not seconds:
+            raise Unbounded(
+                "how long a video becomes is not said: pass duration_seconds and number_of_videos in config="
+            )
+        return Ceiling(Usage(details={"videos": videos, "video_seconds": videos * seconds}))
 
     def finish(self, response: Any) -> None:
         """Take the `GenerateVideosOperation`."""
