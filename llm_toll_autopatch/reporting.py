@@ -184,7 +184,7 @@ class Delivery(concurrent.futures.Future[None]):
 
 
 def _deliver(sink: Any, record: Any) -> Delivery | None:
-    """Hand `record`, or the id of a call, to `sink`; return the delivery left to the outbox if that does not work now."""
+    """Hand `record`, or a call's id, to `sink`; return the delivery left to the outbox if that does not work now."""
     delivery = None
     if getattr(_delivering, "on", False):
         # The garbage collector closed a stream in the middle of this very thread's `emit`, which may hold a lock. Who

@@ -298,6 +298,7 @@ class Books(RuleBasedStateMachine):
         self.folder = TemporaryDirectory()
         self.keeper: Any = KEEPERS[self.kind](Path(self.folder.name))
         self.at = NOON
+        self.asked = 0
         self.open: dict[str, tuple[Reservation, bool]] = {}  # and whether its process is dead
         self.charged: dict[str, Reservation] = {}
         self.done: list[tuple[Reservation, str, int]] = []  # what was asked, the project, the cost
@@ -344,7 +345,8 @@ class Books(RuleBasedStateMachine):
     )
     def reserve(self, amounts: tuple[int | None, ...], dies: bool, on_orphan: Any) -> None:
         claims = [(limit, amount) for limit, amount in zip(self.LIMITS, amounts, strict=True) if amount is not None]
-        asked = reservation(*claims, at=self.at, on_orphan=on_orphan)
+        self.asked += 1  # random ids would make the choice among them random
+        asked = reservation(*claims, at=self.at, on_orphan=on_orphan, call_id=f"call {self.asked}")
         if dies and self.is_ledger:
             with as_dead_process():
                 refusal = self.keeper.reserve(asked)

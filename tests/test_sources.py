@@ -72,7 +72,7 @@ def test_an_argument_beats_the_environment_beats_pyproject(
 
 def test_every_option_has_a_row_in_the_settings() -> None:
     """An option of the table becomes a field of the settings: none can be forgotten on the way."""
-    kept = {"estimator": "measure"}
+    kept = {"estimator": "measure"} | dict.fromkeys(("max_budget", "reset", "rate_limit", "tpm_limit"), "limits")
     assert {kept.get(name, name) for name in OPTIONS} <= set(Settings.__dataclass_fields__)
 
 
@@ -216,6 +216,14 @@ def test_config_shows_every_setting_and_its_source(
         "estimator": (None, "default"),
         "prices": (None, "default"),
         "providers": (["openai", "anthropic", "google"], "default"),
+        "max_budget": (None, "default"),
+        "reset": (None, "default"),
+        "rate_limit": (None, "default"),
+        "tpm_limit": (None, "default"),
+        "strict_budget": (False, "default"),
+        "stop_streams": (False, "default"),
+        "on_ledger_error": (None, "default"),
+        "on_orphan": ("charge", "default"),
     }
     assert main(["config"]) == 0
     lines = capsys.readouterr().out.splitlines()
