@@ -18,6 +18,9 @@ from llm_toll_autopatch.providers.frames import uncounted
 from llm_toll_autopatch.settings import Settings
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from llm_toll_autopatch.budgets.limits import Reset
     from llm_toll_autopatch.records import Usage
 
 __all__ = ["track_costs"]
@@ -37,8 +40,8 @@ def track_costs(
     *,
     project: str = ...,
     model: str | None = ...,
-    max_budget: float | None = ...,
-    reset: str | None = ...,
+    max_budget: Decimal | float | str | None = ...,
+    reset: Reset | None = ...,
     rate_limit: int | None = ...,
     tpm_limit: int | None = ...,
     extract_usage: Callable[[Any], tuple[str, int, int] | Usage | None] | None = ...,
@@ -53,8 +56,8 @@ def track_costs(
     *,
     project: str = _NO_PROJECT,
     model: str | None = None,
-    max_budget: float | None = None,
-    reset: str | None = None,
+    max_budget: Decimal | float | str | None = None,
+    reset: Reset | None = None,
     rate_limit: int | None = None,
     tpm_limit: int | None = None,
     extract_usage: Callable[[Any], tuple[str, int, int] | Usage | None] | None = None,

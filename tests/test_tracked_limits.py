@@ -77,7 +77,7 @@ async def test_a_budget_refuses_before_the_function_runs(sink: Any) -> None:
         return list(result)
 
     for number, function in enumerate((plain, coroutine, generator, async_generator)):
-        tracked = track_costs(project=f"project {number}", max_budget=0.2)(function)  # type: ignore[type-var]
+        tracked = track_costs(project=f"project {number}", max_budget=0.2)(function)
         ran.clear()
         assert await call(tracked)
         with pytest.raises(BudgetExceededError):

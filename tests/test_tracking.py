@@ -673,7 +673,7 @@ def test_the_model_can_be_named(sim: Simulator, sink: MemorySink) -> None:
 )
 def test_the_name_of_the_model_tells_whose_it_is(model: str, provider: str, sink: MemorySink) -> None:
     """A gateway speaks OpenAI's language for everybody's models: the price is that of the model's maker."""
-    gateway = track_costs(lambda: (each for each in [last_chunk(9, 2, model=model)]))
+    gateway = tracked(lambda: (each for each in [last_chunk(9, 2, model=model)]))
     with contextlib.nullcontext() if model != "llama" else pytest.warns(UserWarning, match="no price"):
         assert list(gateway())
     assert (only(sink).provider, only(sink).cost_usd is None) == (provider, model == "llama")
@@ -755,6 +755,19 @@ def test_extract_usage_is_not_asked_about_what_was_metered(sim: Simulator, sink:
         assert ask() == {"tokens": 25}
     record = only(sink)
     assert (record.method, record.project) == ("chat.completions.create", "acme")
+
+
+def test_extract_usage_of_a_stream_does_not_count_what_was_metered(sim: Simulator, sink: MemorySink) -> None:
+    """The same for a generator that makes chunks of its own from metered ones."""
+
+    @track_costs(extract_usage=lambda chunk: (GPT, chunk["so far"], 0))
+    def ask() -> Iterator[Any]:
+        for number, _ in enumerate(clients.openai.responses.create(model=GPT, input="hi", stream=True)):
+            yield {"so far": number}
+
+    with patched(sink=sink), clients_of(sim) as clients:
+        assert list(ask())
+    assert only(sink).method == "responses.create"
 
 
 # Patched: nothing is counted twice
