@@ -42,6 +42,7 @@ class StreamAccumulator:
         self._measure = measure
         self._shape: Shape | None = None
         self._whole = False
+        self._models: set[type] = set()  # the SDK's, which the reader takes as they are
         self.reader: Reader | None = None
         """What reads this API's responses; None while nothing was recognised."""
 
@@ -76,10 +77,16 @@ class StreamAccumulator:
         Never raises.
         """
         try:
-            chunk = unpacked(chunk)
-            shape = self._shape or shape_of_chunk(chunk)
-            if shape is not None and _belongs(chunk, shape):
-                self._reader_of(shape).feed(readable(chunk, shape))
+            if type(chunk) in self._models and self.reader is not None:
+                self.reader.feed(chunk)
+                return True
+            inner = unpacked(chunk)
+            shape = self._shape or shape_of_chunk(inner)
+            if shape is not None and _belongs(inner, shape):
+                fields = readable(inner, shape)
+                self._reader_of(shape).feed(fields)
+                if fields is chunk:
+                    self._models.add(type(chunk))
         except Exception as error:
             failures.note("reading a chunk by its shape", error)
         return self.reader is not None
@@ -107,18 +114,17 @@ class StreamAccumulator:
     def begins_another(self, chunk: Any) -> bool:
         """Return whether `chunk` belongs to a next response: this one is over, and the chunk has another id."""
         reader = self.reader
-        if reader is None:
-            return False
+        if isinstance(reader, ChatCompletions):
+            if reader._unfinished > 0:
+                return False
+            chunk = unpacked(chunk)
+            return bool(get(chunk, "choices")) and _differ(text(chunk, "id"), reader)
         if isinstance(reader, Messages):
-            return get(chunk, "type") == "message_start" and reader.response_id is not None
+            return reader.response_id is not None and get(chunk, "type") == "message_start"
         if isinstance(reader, Responses):
             return reader._final and get(chunk, "type") == "response.created"
-        chunk = unpacked(chunk)
-        if isinstance(reader, ChatCompletions):
-            return reader._unfinished <= 0 and bool(get(chunk, "choices")) and _differ(text(chunk, "id"), reader)
-        if isinstance(reader, GenerateContent):
-            named = text(chunk, "response_id") or text(chunk, "responseId")
-            return reader._finished and _differ(named, reader)
+        if isinstance(reader, GenerateContent) and reader._finished:
+            return _differ(text(chunk, "response_id") or text(chunk, "responseId"), reader)
         return False
 
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.records import Outcome
     from llm_toll_autopatch.settings import Overlay
 
-__all__ = ["AsyncGeneratorProxy", "GeneratorProxy", "stepped", "under"]
+__all__ = ["AsyncGeneratorProxy", "GeneratorProxy", "Scoped", "stepped"]
 
 
-class under:  # noqa: N801 - reads as the statement that it is
+class Scoped:
     """Puts a scope over the configuration for one synchronous step."""
 
     __slots__ = ("_scope", "_token")
@@ -80,18 +80,18 @@ class GeneratorProxy(StreamProxy):
                 advance = self._self_source.__next__ if sent is None else partial(self.__wrapped__.send, sent)
 
     def _self_step(self, advance: Callable[[], Any]) -> Any:
-        with under(self._self_scope):
+        with Scoped(self._self_scope):
             return super()._self_step(advance)
 
     def close(self) -> Any:
         """Close the generator."""
-        with under(self._self_scope):
+        with Scoped(self._self_scope):
             return super().close()
 
     def _self_finish(
         self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False
     ) -> None:
-        with under(self._self_scope):
+        with Scoped(self._self_scope):
             super()._self_finish(outcome, error, from_finalizer=from_finalizer)
 
 

@@ -11,7 +11,7 @@ import wrapt
 
 from llm_toll_autopatch import settings
 from llm_toll_autopatch.failures import failures
-from llm_toll_autopatch.generators import under
+from llm_toll_autopatch.generators import Scoped
 from llm_toll_autopatch.invocations import Invocation, Plan
 from llm_toll_autopatch.patches import Bound
 from llm_toll_autopatch.providers.frames import uncounted
@@ -163,7 +163,7 @@ class _Tracker:
         if not self._waits:
             invocation.admit()
         try:
-            with under(invocation.scope):
+            with Scoped(invocation.scope):
                 result = wrapped(*args, **kwargs)
         except BaseException:
             invocation.let_go()

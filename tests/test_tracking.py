@@ -19,6 +19,7 @@ import tempfile
 import threading
 import types
 import urllib.request
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -626,6 +627,18 @@ def test_a_dropped_generator_is_recorded(sim: Simulator, sink: MemorySink) -> No
     flush(5)
     assert len(sink.records) == 1
     assert status().open_calls == 0
+
+
+def test_a_warning_points_at_the_caller(sink: MemorySink) -> None:
+    """A warning with which a function points at its caller's line does not point at ours."""
+
+    @track_costs
+    def old() -> None:
+        warnings.warn("old", DeprecationWarning, stacklevel=2)
+
+    with pytest.warns(DeprecationWarning, match="old") as seen:
+        old()
+    assert seen[0].filename == __file__
 
 
 def test_exceptions_pass(sim: Simulator, sink: MemorySink) -> None:
