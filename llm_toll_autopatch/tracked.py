@@ -295,7 +295,7 @@ class TrackedStream:
         call: The first.
     """
 
-    __slots__ = ("_call", "_next")
+    __slots__ = ("_call",)
 
     def __init__(self, call: TrackedCall) -> None:
         call.stream = True
