@@ -162,7 +162,10 @@ class Lane:
 
     def at_once(self, sink: Sink, record: Any) -> bool:
         """Hand `record` to `sink` on this thread; return False when the sink cannot take it now."""
-        return self._attempt(getattr(sink, "emit_now", sink.emit), record)
+        taken = self._attempt(getattr(sink, "emit_now", sink.emit), record)
+        if not taken:
+            self._refusal = None  # its traceback holds the frames of the program
+        return taken
 
     def _attempt(self, emit: Callable[[Any], None], record: Any) -> bool:
         thread = threading.get_ident()
@@ -187,6 +190,7 @@ class Lane:
         with self._counting:
             self.written += 1
         self.hopeless = False
+        self._refusal = None
         self._in_a_row = 0
         self._suspended_until = 0.0
         if took_s > SLOW_S:

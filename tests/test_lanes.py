@@ -267,6 +267,27 @@ def test_a_sink_is_let_go(sim: Simulator) -> None:
     assert key not in lanes._lanes
 
 
+def test_a_refusal_keeps_nothing_of_the_program_alive() -> None:
+    """The error of a sink that could not take a record holds on to no variable of the program."""
+
+    class Answer:
+        """Something that the program works with."""
+
+    sink = Moody(times=1, error=SinkUnavailableError)
+    answers: list[weakref.ref[Answer]] = []
+
+    def work() -> None:
+        answer = Answer()
+        answers.append(weakref.ref(answer))
+        assert deliver(sink, record()) is not None
+
+    work()
+    gc.collect()
+    assert answers[0]() is None
+    assert lane_of(sink).drain(None)
+    assert len(sink) == 1
+
+
 def test_the_lane_thread_ends_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane without work has no thread; the next record starts one."""
     monkeypatch.setattr(lane_module, "_LINGER_S", 0.001)
