@@ -49,6 +49,7 @@ class SinkStatus:
         state: `ok`; `slow`: called by a thread of its own, and not waited for; `retrying`: it could not take a record,
             and gets it again; `stuck`: it holds a thread and does not come back; `suspended`: it failed so often that
             it is left alone for a while, and its records are kept.
+        reason: Why it could not take a record, in its own words, while it is `retrying`.
     """
 
     name: str
@@ -57,10 +58,12 @@ class SinkStatus:
     dropped: int = 0
     failures: int = 0
     state: str = "ok"
+    reason: str = ""
 
     def __str__(self) -> str:
         figures = f"{self.written} written, {self.queued} waiting, {self.dropped} dropped, {self.failures} failures"
-        return f"{self.name}: {figures}{'' if self.state == 'ok' else ', ' + self.state}"
+        state = "" if self.state == "ok" else f", {self.state}"
+        return f"{self.name}: {figures}{state}{': ' + self.reason if self.reason else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,8 @@ _SLOW_IN_A_ROW = 3
 _QUICK_IN_A_ROW = 20
 _RETRY_S = (0.01, 0.05, 0.25, 0.5, 1.0)
 _LINGER_S = 1.0
+_TOGETHER = 200
+"""How many records a ledger is given in one transaction."""
 _LOG_EVERY_S = 60.0
 
 
@@ -95,6 +97,7 @@ class Lane:
         self._began: dict[int, float] = {}  # since when which thread is within `emit`
         self._refused = False
         self._refusal: Exception | None = None
+        self._reason = ""
         self._in_a_row = self._slow_in_a_row = self._quick_in_a_row = 0
         self._slow = False
         self._abandoned = 0
@@ -134,13 +137,15 @@ class Lane:
 
     def status(self) -> SinkStatus:
         """Return the figures that `status()` shows."""
+        state = self.state
         return SinkStatus(
             name=self.name,
             written=self.written,
             queued=self.queued,
             dropped=self.dropped,
             failures=self.failures,
-            state=self.state,
+            state=state,
+            reason=self._reason if state == "retrying" else "",
         )
 
     @property
@@ -156,7 +161,7 @@ class Lane:
         """Whether a caller should wait for its record to be written, which the sink has `refused` to take at once."""
         if self.hopeless or self.suspended or here.works or here.emitting:
             return False
-        return self.ledger or ((refused or self._refused) and not self.deferred)
+        return not self.deferred and (self.ledger or refused or self._refused)
 
     # Handing over
 
@@ -167,7 +172,7 @@ class Lane:
             self._refusal = None  # its traceback holds the frames of the program
         return taken
 
-    def _attempt(self, emit: Callable[[Any], None], record: Any) -> bool:
+    def _attempt(self, emit: Callable[[Any], None], record: Any, records: int = 1) -> bool:
         thread = threading.get_ident()
         outer, here.emitting = here.emitting, True
         began = time.monotonic()
@@ -176,6 +181,7 @@ class Lane:
             emit(record)
         except SinkUnavailableError as error:
             self._refusal = error
+            self._reason = " ".join(str(error).split())[:200]
             return False
         except Exception as error:
             self._failed(error)
@@ -183,12 +189,12 @@ class Lane:
         finally:
             self._began.pop(thread, None)
             here.emitting = outer
-        self._succeeded(time.monotonic() - began)
+        self._succeeded((time.monotonic() - began) / records, records)
         return True
 
-    def _succeeded(self, took_s: float) -> None:
+    def _succeeded(self, took_s: float, records: int) -> None:
         with self._counting:
-            self.written += 1
+            self.written += records
         self.hopeless = False
         self._refusal = None
         self._in_a_row = 0
@@ -285,6 +291,8 @@ class Lane:
                 self._work(self._queue.get_nowait())
 
     def _work(self, delivery: Delivery) -> None:
+        if self.ledger and not self._queue.empty() and self._all_at_once(delivery):
+            return
         try:
             if self._deliver(delivery):
                 with contextlib.suppress(concurrent.futures.InvalidStateError):  # who waited has been cancelled
@@ -294,6 +302,37 @@ class Lane:
                 self._queue.put(delivery)  # those behind it get their turn
         finally:
             self._undone.pop()
+
+    def _all_at_once(self, first: Delivery) -> bool:
+        """Have a ledger commit `first` and what waits behind it together; return False if it does not, for any reason.
+
+        Then all is as it was: what is wrong, and with which record, shows when each is tried alone.
+        """
+        add = getattr(first.sink, "add", None)
+        if add is None or self.suspended:
+            return False
+        batch = [first]
+        with contextlib.suppress(queue.Empty):
+            while len(batch) < _TOGETHER:
+                batch.append(self._queue.get_nowait())
+
+        def emit(records: list[Any]) -> None:
+            try:
+                add(records)
+            except Exception as error:
+                raise SinkUnavailableError(f"{self.name}.add: {type(error).__name__}") from error
+
+        with self._working:
+            written = self._attempt(emit, [each.record for each in batch], len(batch))
+        if not written:
+            for each in batch[1:]:
+                self._queue.put(each)
+            return False
+        for each in batch:
+            self._undone.pop()
+            with contextlib.suppress(concurrent.futures.InvalidStateError):
+                each.set_result(None)
+        return True
 
     def _deliver(self, delivery: Delivery) -> bool:
         """Try for a while; return whether that is the end of it."""

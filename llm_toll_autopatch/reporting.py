@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import queue
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -60,8 +61,18 @@ def opened(call: Call) -> None:
             # metrics, say) ends after us, and gets our last records. The first registration stays, for what is called
             # after this one.
             atexit.register(_at_exit)
+            _end_with_multiprocessing()
             # The first price takes a quarter of a second to look up. The request takes as long: use its time.
             _outbox.put(call.settings.prices.warm_up)
+
+
+def _end_with_multiprocessing() -> None:
+    """Have a child of `multiprocessing` report what is left: it runs that library's finalizers, and no exit hooks."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _at_exit, exitpriority=-1)
 
 
 def open_calls() -> int:
@@ -323,6 +334,7 @@ def _after_fork_in_child() -> None:
     global _outbox, _exit_deadline
     _outbox = Outbox()
     _exit_deadline = None
+    _cold[:] = [None]  # its exit is another one
     lanes.forget()
     for call in list(_open):
         call.disown()

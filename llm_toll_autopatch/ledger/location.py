@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llm_toll_autopatch.ledger.durability import durability_of, without_durability
+
 if TYPE_CHECKING:
     from typing import TypeAlias
 
@@ -13,7 +15,15 @@ if TYPE_CHECKING:
 
     Ledger: TypeAlias = SQLiteLedger | PostgresLedger
 
-__all__ = ["POSTGRES_SCHEMES", "SCHEMES", "SQLITE_SCHEME", "default_path", "ledger_at", "path_from_url"]
+__all__ = [
+    "POSTGRES_SCHEMES",
+    "SCHEMES",
+    "SQLITE_SCHEME",
+    "default_path",
+    "ledger_at",
+    "path_from_url",
+    "sqlite_ledger",
+]
 
 SQLITE_SCHEME = "sqlite:"
 POSTGRES_SCHEMES = ("postgresql:", "postgres:")
@@ -36,7 +46,19 @@ def ledger_at(place: str | None) -> Ledger:
 
     if place is None:
         return SQLiteLedger()
-    return SQLiteLedger(path_from_url(place) if place.startswith(SQLITE_SCHEME) else Path(place))
+    return sqlite_ledger(place) if place.startswith(SQLITE_SCHEME) else SQLiteLedger(Path(place))
+
+
+def sqlite_ledger(url: str) -> SQLiteLedger:
+    """Return the ledger at `sqlite:///relative.db` or `sqlite:////absolute/path.db`, with `?durability=…` or without.
+
+    Raises:
+        ValueError: It is no such URL, or asks for what there is not.
+    """
+    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+
+    url, durability = without_durability(url)
+    return SQLiteLedger(path_from_url(url), durability=durability_of(durability))
 
 
 def default_path() -> Path:
@@ -56,6 +78,10 @@ def path_from_url(url: str) -> Path:
     path = url.removeprefix(prefix)
     if not url.startswith(prefix) or not path:
         raise ValueError("a SQLite URL is sqlite:///relative.db or sqlite:////absolute/path.db")
+    if "?" in path:
+        raise ValueError(
+            "after ? a SQLite URL takes durability= alone; a path that has a ? in it is given as SQLiteLedger(path)"
+        )
     if path == ":memory:":
         raise ValueError('a SQLite ledger is a file; the sink "memory" keeps records in memory')
     return Path(path)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from llm_toll_autopatch.ledger import postgres_holds
+from llm_toll_autopatch.ledger.durability import durability_of, without_durability
 from llm_toll_autopatch.ledger.errors import LedgerError
 from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.postgres_address import Address
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.budgets.keeper import Refusal, Reservation, Standing
     from llm_toll_autopatch.budgets.limits import Limit
+    from llm_toll_autopatch.ledger.durability import Durability
     from llm_toll_autopatch.ledger.postgres_connections import BoundedConnection
     from llm_toll_autopatch.records import CallRecord
 
@@ -53,21 +55,32 @@ class PostgresLedger(PostgresReader):
             record is given to the outbox to be tried again.
         connections: How many connections this process makes at most, not counting one for each question that is being
             answered.
+        durability: `"commit"`: as the server is set; `"full"`: with `synchronous_commit` on, whatever the server or the
+            URL says; `"queue"`: a thread of the ledger's own writes, many at once, and a call does not wait for it:
+            what it has not written when the process is killed is lost. None: what `?durability=` of the URL says, or
+            else `"commit"`.
 
     Attributes:
         location: The URL without password and parameters.
+        durability: As given, here or in the URL.
+        deferred: Whether a thread of its own is to call `emit`.
 
     Raises:
         ImportError: There is no psycopg here.
-        ValueError: `url` is no such URL.
+        ValueError: `url` is no such URL, `durability` none of these, or `"full"` cannot be had with this URL.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 2.0, connections: int = 4) -> None:
+    def __init__(
+        self, url: str, *, timeout_s: float = 2.0, connections: int = 4, durability: Durability | None = None
+    ) -> None:
         if connections < 1:
             raise ValueError(f"connections= takes a positive number, not {connections!r}")
         if timeout_s <= 0:
             raise ValueError(f"timeout_s= takes a positive number of seconds, not {timeout_s!r}")
-        self._address = Address(url, timeout_s)
+        url, in_url = without_durability(url)
+        self.durability = durability_of(durability, in_url)
+        self.deferred = self.durability == "queue"
+        self._address = Address(url, timeout_s, full=self.durability == "full")
         self.location = self._address.location
         self._timeout_s = timeout_s
         self._most = connections

@@ -28,13 +28,14 @@ class Address:
         url: `postgresql://user:password@host:port/database?parameter=value`, as libpq takes it; whatever is missing
             comes from libpq's own environment variables, password file and defaults.
         timeout_s: Seconds that the server may take for a statement, or for letting us in (at least 2, as libpq counts).
+        full: Whether `synchronous_commit` is to be on.
 
     Raises:
         ImportError: There is no psycopg here.
-        ValueError: `url` is no such URL.
+        ValueError: `url` is no such URL; or it says that no settings are to be sent, and `full` needs one.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, *, full: bool = False) -> None:
         parameters = _parsed(url)
         self._secrets = sorted(
             {value for name, value in parameters.items() if any(word in name for word in _SECRET)}
@@ -49,6 +50,10 @@ class Address:
         if "options" not in parameters:  # a pooler that does not know them wants `?options=`, and gets it
             ours = rf"-c statement_timeout={int(timeout_s * 1000)} -c default_transaction_isolation=read\ committed"
             parameters["options"] = f"{os.environ.get('PGOPTIONS', '')} {ours}".strip()
+        if full:
+            if not parameters["options"]:
+                raise ValueError("durability='full' is a setting that is sent, and ?options= says that none is to be")
+            parameters["options"] += " -c synchronous_commit=on"  # the last one counts
         self._parameters: Mapping[str, Any] = {**parameters, "client_encoding": "UTF8"}
 
     def __repr__(self) -> str:

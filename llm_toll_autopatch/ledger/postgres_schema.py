@@ -6,7 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.ledger.errors import LedgerError
+from llm_toll_autopatch.ledger.errors import UnusableLedgerError
 from llm_toll_autopatch.ledger.postgres_holds import MIGRATION as HOLDS
 from llm_toll_autopatch.ledger.rows import COLUMNS, coerced
 
@@ -180,7 +180,7 @@ def version_of(connection: BoundedConnection, location: object) -> int:
     """Return the version of the tables, 0 when there are none.
 
     Raises:
-        LedgerError: It is newer than this code.
+        UnusableLedgerError: It is newer than this code.
     """
     # In two steps: a statement that names a table cannot be run without it. Not by to_regclass, which may still have in
     # its cache that there is none when another process has just made it.
@@ -189,7 +189,7 @@ def version_of(connection: BoundedConnection, location: object) -> int:
     row = connection.run(f"SELECT version FROM {SCHEMA}.schema_version").fetchone()  # noqa: S608 - our own name
     version = int(row[0]) if row else 0
     if version > len(MIGRATIONS):
-        raise LedgerError(
+        raise UnusableLedgerError(
             f"the ledger at {location} has schema version {version}, and this llm-toll-autopatch knows up to"
             f" {len(MIGRATIONS)}; upgrade it: pip install -U llm-toll-autopatch"
         )
@@ -200,7 +200,7 @@ def migrate(connection: BoundedConnection, location: object, *, patience_s: floa
     """Make the tables, or bring them to this version: once, whoever else does the same at the same time.
 
     Raises:
-        LedgerError: They are newer than this code, or the database cannot hold every text.
+        UnusableLedgerError: They are newer than this code, or the database cannot hold every text.
     """
     if version_of(connection, location) == len(MIGRATIONS):
         return
@@ -219,7 +219,7 @@ def migrate(connection: BoundedConnection, location: object, *, patience_s: floa
 def _make(connection: BoundedConnection, version: int, location: object) -> None:
     encoding = connection.run("SHOW server_encoding").fetchone()
     if encoding != ("UTF8",):
-        raise LedgerError(f"the ledger at {location} needs a database with the encoding UTF8, not {encoding}")
+        raise UnusableLedgerError(f"the ledger at {location} needs a database with the encoding UTF8, not {encoding}")
     # Not IF NOT EXISTS: that wants the right to make one even where there is one.
     if connection.run(_HAS_SCHEMA, [SCHEMA]).fetchone() == (False,):
         connection.run(f"CREATE SCHEMA {SCHEMA}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from llm_toll_autopatch.ledger import holds
+from llm_toll_autopatch.ledger.durability import durability_of
 from llm_toll_autopatch.ledger.errors import LedgerError
 from llm_toll_autopatch.ledger.files import identity, make_private
 from llm_toll_autopatch.ledger.instants import instant
@@ -19,6 +20,7 @@ from llm_toll_autopatch.ledger.location import default_path
 from llm_toll_autopatch.ledger.rows import coerced, row_of, settlement_of
 from llm_toll_autopatch.ledger.schema import APPLICATION_ID, INSERT, KEEP_COST, MIGRATIONS, OLD, REPLACE_COST
 from llm_toll_autopatch.ledger.sqlite_reading import SQLiteReader, version_of
+from llm_toll_autopatch.loops import in_event_loop
 from llm_toll_autopatch.sinks import SinkUnavailableError
 from llm_toll_autopatch.sinks.forking import keep_for_ever, watch_forks
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.budgets.keeper import Refusal, Reservation, Standing
     from llm_toll_autopatch.budgets.limits import Limit
+    from llm_toll_autopatch.ledger.durability import Durability
     from llm_toll_autopatch.records import CallRecord
 
 __all__ = ["SQLiteLedger"]
@@ -57,12 +60,28 @@ class SQLiteLedger(SQLiteReader):
     Args:
         path: The file; None for `ledger.db` in the user's data directory. A leading `~` is the home directory.
         busy_timeout_s: Seconds to wait for another thread, and again for another process, before giving up.
+        durability: `"commit"`; `"full"`: each commit is forced to the disk, and survives a power cut too; `"queue"`: a
+            thread of the ledger's own writes, many at once, and a call does not wait for it: what it has not written
+            when the process is killed is lost.
 
     Attributes:
         path: The file, absolute.
+        durability: As given.
+        deferred: Whether a thread of its own is to call `emit`.
+
+    Raises:
+        ValueError: `durability` is none of these.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None, *, busy_timeout_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        busy_timeout_s: float = 2.0,
+        durability: Durability = "commit",
+    ) -> None:
+        self.durability = durability_of(durability)
+        self.deferred = self.durability == "queue"
         # Absolute now: the program may change its directory before the first call.
         self.path = (default_path() if path is None else Path(path).expanduser()).absolute()
         self._busy_timeout_s = busy_timeout_s
@@ -107,7 +126,12 @@ class SQLiteLedger(SQLiteReader):
         self._emit(record, self._busy_timeout_s)
 
     def emit_now(self, record: CallRecord) -> None:
-        """Commit `record` as `emit` does, but hardly wait (10 ms) for another thread or process that writes."""
+        """Commit `record` as `emit` does, but hardly wait (10 ms) for another thread or process that writes.
+
+        On a thread with a running event loop and with `durability="full"` it raises `SinkUnavailableError` at once.
+        """
+        if self.durability == "full" and in_event_loop():
+            raise SinkUnavailableError(f"{self} does not have an event loop wait for the disk")
         self._emit(record, _STEP_S)
 
     def _emit(self, record: CallRecord, patience_s: float) -> None:
@@ -152,7 +176,9 @@ class SQLiteLedger(SQLiteReader):
         return self._reserve(reservation, self._busy_timeout_s)
 
     def reserve_now(self, reservation: Reservation) -> Refusal | None:
-        """Do as `reserve` does, but hardly wait (10 ms) for another thread or process that writes."""
+        """Do as `reserve` does, but hardly wait, as `emit_now` has it."""
+        if self.durability == "full" and in_event_loop():
+            raise SinkUnavailableError(f"{self} does not have an event loop wait for the disk")
         return self._reserve(reservation, _STEP_S)
 
     def _reserve(self, reservation: Reservation, patience_s: float) -> Refusal | None:
@@ -303,7 +329,7 @@ class SQLiteLedger(SQLiteReader):
                 if not _is_busy(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(_RETRY_S)
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if self.durability == 'full' else 'NORMAL'}")
         if version < len(MIGRATIONS):
             self._migrate(connection)
 

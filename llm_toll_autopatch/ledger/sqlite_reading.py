@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.ledger.errors import LedgerError
+from llm_toll_autopatch.ledger.errors import LedgerError, UnusableLedgerError
 from llm_toll_autopatch.ledger.rows import record_of
 from llm_toll_autopatch.ledger.schema import APPLICATION_ID, MIGRATIONS
 from llm_toll_autopatch.ledger.sqlite_queries import arrivals_query, records_query, totals_query
@@ -140,16 +140,16 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
     """Return the schema version of the ledger, 0 for an empty file.
 
     Raises:
-        LedgerError: It is newer than this code, or the file is not a ledger.
+        UnusableLedgerError: It is newer than this code, or the file is not a ledger.
     """
     application_id, version, objects = connection.execute(
         "SELECT application_id, user_version, (SELECT COUNT(*) FROM sqlite_master)"
         " FROM pragma_application_id, pragma_user_version"
     ).fetchone()
     if application_id != APPLICATION_ID and (application_id or version or objects):
-        raise LedgerError(f"{path} is a SQLite database, but not a ledger; give the ledger a file of its own")
+        raise UnusableLedgerError(f"{path} is a SQLite database, but not a ledger; give the ledger a file of its own")
     if version > len(MIGRATIONS):
-        raise LedgerError(
+        raise UnusableLedgerError(
             f"the ledger at {path} has schema version {version}, and this llm-toll-autopatch knows up to"
             f" {len(MIGRATIONS)}; upgrade it: pip install -U llm-toll-autopatch"
         )

@@ -151,10 +151,9 @@ def _jsonl(path: str) -> Sink:
 
 
 def _sqlite(rest: str) -> Sink:
-    from llm_toll_autopatch.ledger.location import path_from_url
-    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+    from llm_toll_autopatch.ledger.location import sqlite_ledger
 
-    return SQLiteLedger(path_from_url("sqlite:" + rest))
+    return sqlite_ledger("sqlite:" + rest)
 
 
 def _postgres(rest: str) -> Sink:
