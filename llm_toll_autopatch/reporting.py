@@ -20,6 +20,7 @@ from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.lane import here
 from llm_toll_autopatch.lanes import deliver, lane_of
 from llm_toll_autopatch.loops import in_event_loop
+from llm_toll_autopatch.sinks import forking  # noqa: F401 - registered before us: ledgers come to a rest after lanes
 from llm_toll_autopatch.sinks.tee import leaves
 
 if TYPE_CHECKING:

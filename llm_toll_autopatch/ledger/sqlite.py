@@ -86,7 +86,7 @@ class SQLiteLedger(SQLiteReader):
         self.path = (default_path() if path is None else Path(path).expanduser()).absolute()
         self._busy_timeout_s = busy_timeout_s
         self._lock = threading.RLock()
-        self._busy = False
+        self._busy = self._resting = False
         self._exiting = False
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
@@ -351,9 +351,26 @@ class SQLiteLedger(SQLiteReader):
                 self._connection.close()
         self._connection = self._file = self._closer = None
 
+    def before_fork(self, deadline: float) -> None:
+        """Close the file, unless it is in use until the deadline, and have nobody open it before the process has forked.
+
+        SQLite keeps one table for the process of which file it has locked. A child that finds a connection there
+        takes the parent's locks for its own and sets none: others may then delete the log that it is writing to.
+        """
+        self._resting = self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        if self._resting and not self._busy:
+            self._drop()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on after `before_fork`."""
+        if self._resting:
+            self._resting = False
+            self._lock.release()
+
     def after_fork_in_child(self) -> None:
-        """Forget the parent's connection, without closing it, and its locks."""
+        """Forget the parent's connection, if it could not be closed, and its locks."""
         self._lock = threading.RLock()
+        self._resting = False
         self._busy = False
         if self._closer is not None:
             self._closer.detach()
