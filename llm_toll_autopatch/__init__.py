@@ -52,10 +52,12 @@ _HOMES = {
     "UnknownPriceWarning": "pricing.prices",
     "Usage": "records",
     "flush": "patching",
+    "load_ipython_extension": "notebook.extension",
     "patch_all": "patching",
     "patched": "patching",
     "scope": "scopes",
     "status": "patching",
+    "unload_ipython_extension": "notebook.extension",
     "unpatch_all": "patching",
 }
 
