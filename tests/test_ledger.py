@@ -24,10 +24,11 @@ from specimens import NOON, any_record, record
 
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.ledger import LedgerError, SQLiteLedger, Totals
+from llm_toll_autopatch.ledger.groupings import GROUPINGS
 from llm_toll_autopatch.ledger.location import default_path, path_from_url
 from llm_toll_autopatch.ledger.money import NANO_USD_MAX, decimals_for, format_usd, from_nano_usd, sum_usd, to_nano_usd
 from llm_toll_autopatch.ledger.schema import COLUMNS
-from llm_toll_autopatch.ledger.totals import GROUPINGS, sum_totals
+from llm_toll_autopatch.ledger.totals import sum_totals
 from llm_toll_autopatch.records import CallRecord, Usage, new_id
 from llm_toll_autopatch.sinks import Sink, SinkUnavailableError
 

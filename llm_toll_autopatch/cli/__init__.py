@@ -9,14 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from llm_toll_autopatch import __version__
+from llm_toll_autopatch.cli.exits import BROKEN_PIPE, FAILED, INTERRUPTED, OK, CommandError
+from llm_toll_autopatch.ledger.errors import LedgerError
+from llm_toll_autopatch.sinks import SinkUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
-__all__ = ["COMMANDS", "Command", "main"]
-
-_BROKEN_PIPE = 128 + 13  # what a shell shows for a program that SIGPIPE ended
-_INTERRUPTED = 128 + 2
+__all__ = ["COMMANDS", "Command", "main", "parser_of"]
 
 
 class Command(NamedTuple):
@@ -33,13 +33,21 @@ class CommandModule(Protocol):
     configure: Callable[[argparse.ArgumentParser], None]
     """Adds the command's arguments."""
     run: Callable[[argparse.Namespace], int]
-    """Does it, and returns the exit code: 0 done, 1 it could not be done (the reason is on stderr)."""
+    """Does it, and returns the exit code, one of `exits`. What it raises of the errors that `main` knows is told."""
 
 
 COMMANDS = (
     Command("report", "llm_toll_autopatch.cli.report", "show what was spent, and by whom"),
+    Command("tail", "llm_toll_autopatch.cli.tail", "show the last calls, and follow new ones"),
+    Command("watch", "llm_toll_autopatch.cli.watch", "show what is being spent, live"),
+    Command("export", "llm_toll_autopatch.cli.export", "write calls out: JSON Lines, CSV, Parquet, Prometheus"),
+    Command("import", "llm_toll_autopatch.cli.importing", "read calls in from JSON Lines"),
+    Command("prune", "llm_toll_autopatch.cli.prune", "delete old calls"),
     Command("prices", "llm_toll_autopatch.cli.prices", "show what a model is charged, and from where that is known"),
     Command("reprice", "llm_toll_autopatch.cli.reprice", "compute the costs of past calls again"),
+    Command("doctor", "llm_toll_autopatch.cli.doctor", "check the SDKs, what is metered of them, and the ledger"),
+    Command("demo", "llm_toll_autopatch.cli.demo", "make calls with the SDKs you have, to a simulator on this machine"),
+    Command("completion", "llm_toll_autopatch.cli.completion", "print a script that completes commands in your shell"),
     Command("config", "llm_toll_autopatch.cli.config", "show every setting, and where it comes from"),
     Command("run", "llm_toll_autopatch.cli.run", "run a program and meter it, with all its children"),
     Command("enable", "llm_toll_autopatch.cli.enable", "meter every program of this environment"),
@@ -48,7 +56,7 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code: 0 done, 1 not done, 2 the arguments are wrong.
+    """Run one command and return the exit code, one of `exits`.
 
     Args:
         argv: The arguments after the program's name; None for those of the process.
@@ -58,19 +66,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(arguments)
         sys.stdout.flush()
     except SystemExit as end:  # how argparse says that it has answered by itself
-        return end.code if isinstance(end.code, int) else 0
+        return end.code if isinstance(end.code, int) else OK
     except BrokenPipeError:
         # The reader has left (`| head`). Nothing may be flushed into the pipe at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+        return BROKEN_PIPE
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED
+    except (CommandError, LedgerError, SinkUnavailableError, OSError) as error:
+        print(f"autotoll: {error}", file=sys.stderr)
+        return FAILED
     return code
 
 
-def _run(arguments: list[str]) -> int:
+def parser_of(names: Container[str]) -> argparse.ArgumentParser:
+    """Return the parser of all commands, with the arguments of those in `names`: the others need not be imported."""
     parser = argparse.ArgumentParser(
-        prog="autotoll", description="Meter every LLM call of a Python process.", allow_abbrev=False
+        prog="autotoll",
+        description="Meter every LLM call of a Python process.",
+        epilog="autotoll COMMAND --help says more.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"autotoll {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
@@ -78,14 +93,19 @@ def _run(arguments: list[str]) -> int:
         subparser = subparsers.add_parser(
             command.name, help=command.summary, description=command.summary, allow_abbrev=False
         )
-        if command.name in arguments:  # the others need not be imported
+        if command.name in names:
             module = cast("CommandModule", import_module(command.module))
             module.configure(subparser)
             subparser.set_defaults(run=module.run)
+    return parser
+
+
+def _run(arguments: list[str]) -> int:
+    parser = parser_of(arguments)
     parsed = parser.parse_args(arguments)
     if parsed.command is None:
         parser.print_help()
-        return 0
+        return OK
     _make_writable(sys.stdout)
     run: Callable[[argparse.Namespace], int] = parsed.run
     return run(parsed)

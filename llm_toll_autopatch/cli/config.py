@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch import sources
-from llm_toll_autopatch.cli.table import Styles, aligned, printable
+from llm_toll_autopatch.cli.table import aligned, printable
+from llm_toll_autopatch.cli.terminal import Styles
 
 if TYPE_CHECKING:
     import argparse

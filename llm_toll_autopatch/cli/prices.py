@@ -6,7 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from llm_toll_autopatch.cli import chosen
-from llm_toll_autopatch.cli.table import Styles, aligned, printable
+from llm_toll_autopatch.cli.table import aligned, printable
+from llm_toll_autopatch.cli.terminal import Styles
 from llm_toll_autopatch.pricing.rates import KINDS
 from llm_toll_autopatch.sdks import SDKS
 

@@ -7,7 +7,9 @@ import warnings
 from typing import TYPE_CHECKING
 
 from llm_toll_autopatch.cli import chosen
-from llm_toll_autopatch.cli.table import Styles, aligned, printable
+from llm_toll_autopatch.cli.progress import Progress
+from llm_toll_autopatch.cli.table import aligned, printable
+from llm_toll_autopatch.cli.terminal import Styles
 from llm_toll_autopatch.ledger.money import decimals_for, format_usd, sum_usd
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `reprice`."""
-    chosen.add_calls(parser)
+    chosen.add_period(parser)
+    chosen.add_ledger(parser)
     chosen.add_prices(parser)
     parser.add_argument("--project", metavar="NAME", help="only calls of this project")
     parser.add_argument("--unknown", action="store_true", help="only calls whose cost is not known")
@@ -30,28 +33,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compute the costs again, print what has changed and return the exit code."""
-    from llm_toll_autopatch.ledger.errors import LedgerError
     from llm_toll_autopatch.ledger.repricing import reprice
-    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
-    from llm_toll_autopatch.sinks import SinkUnavailableError
 
-    since, until, path = chosen.calls(arguments)
+    since, until, _ = chosen.calls(arguments)
+    ledger = chosen.ledger(arguments)
     prices = chosen.prices(arguments)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # models without a price are listed below
-            done = reprice(
-                SQLiteLedger(path),
-                prices,
-                since=since,
-                until=until,
-                project=arguments.project,
-                only_unknown=arguments.unknown,
-                dry_run=arguments.dry_run,
-            )
-    except (LedgerError, SinkUnavailableError) as error:
-        print(f"autotoll: {error}", file=sys.stderr)
-        return 1
+    where = {"project": arguments.project} if arguments.project else {}
+    total = sum(group.calls for group in ledger.totals((), since, until, where=where))
+    with warnings.catch_warnings(), Progress("repricing", total) as progress:
+        warnings.simplefilter("ignore")  # models without a price are listed below
+        done = reprice(
+            ledger,
+            prices,
+            since=since,
+            until=until,
+            project=arguments.project,
+            only_unknown=arguments.unknown,
+            dry_run=arguments.dry_run,
+            progress=progress.advance,
+        )
     _show(done, dry_run=arguments.dry_run)
     return 0
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import sqlite3
 import threading
 import time
 import weakref
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,21 +18,22 @@ from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.location import default_path
 from llm_toll_autopatch.ledger.schema import (
     APPLICATION_ID,
-    COLUMNS,
     INSERT,
+    KEEP_COST,
     MIGRATIONS,
+    OLD,
+    REPLACE_COST,
     coerced,
-    record_of,
     row_of,
     settlement_of,
 )
-from llm_toll_autopatch.ledger.totals import GROUPINGS, SUMS, Totals, totals_of
+from llm_toll_autopatch.ledger.sqlite_reading import SQLiteReader, version_of
 from llm_toll_autopatch.sinks import SinkUnavailableError
-from llm_toll_autopatch.sinks.forking import watch_forks
+from llm_toll_autopatch.sinks.forking import keep_for_ever, watch_forks
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from llm_toll_autopatch.budgets.keeper import Refusal, Reservation, Standing
     from llm_toll_autopatch.budgets.limits import Limit
@@ -55,11 +55,8 @@ _REFUSALS = (
     ValueError,
 )
 
-# SQLite forbids even closing a connection that came over a fork; these are kept, never used and never freed.
-_inherited: list[sqlite3.Connection] = []
 
-
-class SQLiteLedger:
+class SQLiteLedger(SQLiteReader):
     """Keeps every record in a SQLite file, and answers what was spent.
 
     A record is committed when `emit` returns: it survives `kill -9`. After a power cut the last moments may be missing
@@ -195,13 +192,60 @@ class SQLiteLedger:
         with self._held():
             return holds.standings(self._opened(), limits, at)
 
+    def add(self, records: Iterable[CallRecord]) -> int:
+        """Commit `records` together and return how many were new: those whose `id` is here already stay as they are.
+
+        Raises:
+            SinkUnavailableError: The file is busy for longer than the bound, the disk is full ….
+            LedgerError: The file is not a ledger, or one of a newer version; or a record cannot be stored.
+        """
+        rows = [row_of(record) for record in records]
+        with self.transaction() as connection:
+            return sum(self._insert(connection, row) for row in rows)
+
+    def replace_costs(self, changes: Sequence[tuple[str, int | None, int]]) -> None:
+        """Give calls other costs, all together, and keep the former ones.
+
+        Args:
+            changes: Of each call the id, and in nano-USD the former cost (None: not known) and the new one. A call
+                whose cost is another by now keeps it.
+
+        Raises:
+            SinkUnavailableError: The file is busy for longer than the bound.
+            LedgerError: The file is not a ledger, or one of a newer version.
+        """
+        now = instant(datetime.now(UTC))
+        with self.transaction() as connection:
+            for call_id, before, after in changes:
+                if connection.execute(REPLACE_COST, (after, call_id, before)).rowcount:
+                    connection.execute(KEEP_COST, (call_id, now, before))
+
+    def delete_before(self, moment: datetime, project: str | None = None, at_most: int = 5_000) -> int:
+        """Delete calls that started before `moment`, with their former costs, and return how many they were.
+
+        Args:
+            moment: What started then or later stays.
+            project: Only calls of this project.
+            at_most: How many at most, the oldest first.
+
+        Raises:
+            SinkUnavailableError: The file is busy for longer than the bound.
+            LedgerError: The file is not a ledger, or one of a newer version.
+        """
+        with self.transaction() as connection:
+            values = {"before": instant(moment), "project": project, "limit": at_most}
+            old = connection.execute(OLD, values).fetchall()
+            connection.executemany("DELETE FROM former_costs WHERE call_id = ?", old)
+            connection.executemany("DELETE FROM calls WHERE id = ?", old)
+        return len(old)
+
     @staticmethod
-    def _insert(connection: sqlite3.Connection, row: tuple[Any, ...]) -> None:
+    def _insert(connection: sqlite3.Connection, row: tuple[Any, ...]) -> int:
         try:
-            connection.execute(INSERT, row)
+            return connection.execute(INSERT, row).rowcount
         except _REFUSALS:
             try:
-                connection.execute(INSERT, coerced(row))
+                return connection.execute(INSERT, coerced(row)).rowcount
             except _REFUSALS as error:
                 raise LedgerError(f"record {row[0]!r} cannot be stored: {error}") from error
 
@@ -257,7 +301,7 @@ class SQLiteLedger:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        version = _version(connection, self.path)
+        version = version_of(connection, self.path)
         deadline = time.monotonic() + self._busy_timeout_s
         while True:
             try:
@@ -274,7 +318,7 @@ class SQLiteLedger:
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         with _all_or_nothing(connection):
-            version = _version(connection, self.path)  # again: another process may have been quicker
+            version = version_of(connection, self.path)  # again: another process may have been quicker
             for statements in MIGRATIONS[version:]:
                 for statement in statements:
                     is_table = statement.lstrip().startswith("CREATE TABLE")
@@ -297,76 +341,8 @@ class SQLiteLedger:
         if self._closer is not None:
             self._closer.detach()
         if self._connection is not None:
-            if not _inherited:
-                atexit.register(_keep_inherited)
-            _inherited.append(self._connection)
+            keep_for_ever(self._connection)  # SQLite forbids even closing a connection that came over a fork
         self._connection = self._file = self._closer = None
-
-    # Reading: each answer has a connection of its own, so that it neither waits for writers nor holds them up
-
-    def records(
-        self,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        project: str | None = None,
-        limit: int | None = None,
-    ) -> Iterator[CallRecord]:
-        """Iterate over the records, oldest first.
-
-        Args:
-            since: Only calls that started then or later.
-            until: Only calls that started before.
-            project: Only calls of this project.
-            limit: At most so many.
-
-        Raises:
-            LedgerError: There is no ledger at `path`, or it cannot be read.
-        """
-        where, values = _where(since, until, project)
-        query = f"SELECT {', '.join(COLUMNS)} FROM calls{where} ORDER BY started_at, id LIMIT ?"  # noqa: S608 - our own names
-        for row in self._rows(query, [*values, -1 if limit is None else limit]):
-            yield record_of(row)
-
-    def totals(self, by: Sequence[str], since: datetime | None = None, until: datetime | None = None) -> list[Totals]:
-        """Return the sums of each group of calls, in the order of their keys.
-
-        Args:
-            by: What to group by: names of `GROUPINGS`. None of them: one group of all calls, if there are any.
-            since: Only calls that started then or later.
-            until: Only calls that started before.
-
-        Raises:
-            ValueError: `by` has an unknown name.
-            LedgerError: There is no ledger at `path`, or it cannot be read.
-        """
-        unknown = [name for name in by if name not in GROUPINGS]
-        if unknown:
-            raise ValueError(f"cannot group by {unknown[0]!r}; by any of: {', '.join(GROUPINGS)}")
-        where, values = _where(since, until)
-        keys = [GROUPINGS[name] for name in by]
-        order = f" GROUP BY {', '.join(keys)} ORDER BY {', '.join(keys)}" if keys else " HAVING COUNT(*) > 0"
-        query = f"SELECT {', '.join([*keys, *SUMS])} FROM calls{where}{order}"  # noqa: S608 - our own names
-        return [totals_of(row, len(keys)) for row in self._rows(query, values)]
-
-    def _rows(self, query: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-        if not self.path.exists():
-            raise LedgerError(f"no ledger at {self.path}; has anything been metered yet?")
-        try:
-            # Not mode=ro: reading a WAL file may need to make its shared memory.
-            with closing(
-                sqlite3.connect(
-                    f"{self.path.as_uri()}?mode=rw",
-                    uri=True,
-                    timeout=self._busy_timeout_s,
-                    isolation_level=None,
-                    check_same_thread=False,
-                )
-            ) as connection:
-                connection.execute("PRAGMA query_only = 1")
-                if _version(connection, self.path):
-                    yield from connection.execute(query, values)
-        except sqlite3.Error as error:
-            raise LedgerError(f"the ledger at {self.path} cannot be read: {error}") from error
 
 
 @contextmanager
@@ -388,36 +364,6 @@ def _all_or_nothing(connection: sqlite3.Connection, deadline: float = 0.0) -> It
         raise
 
 
-def _where(since: datetime | None, until: datetime | None, project: str | None = None) -> tuple[str, list[str]]:
-    conditions = {
-        "started_at >= ?": None if since is None else instant(since),
-        "started_at < ?": None if until is None else instant(until),
-        "project = ?": project,
-    }
-    given = {condition: value for condition, value in conditions.items() if value is not None}
-    return (" WHERE " + " AND ".join(given) if given else ""), list(given.values())
-
-
-def _version(connection: sqlite3.Connection, path: Path) -> int:
-    """Return the schema version of the ledger, 0 for an empty file.
-
-    Raises:
-        LedgerError: It is newer than this code, or the file is not a ledger.
-    """
-    application_id, version, objects = connection.execute(
-        "SELECT application_id, user_version, (SELECT COUNT(*) FROM sqlite_master)"
-        " FROM pragma_application_id, pragma_user_version"
-    ).fetchone()
-    if application_id != APPLICATION_ID and (application_id or version or objects):
-        raise LedgerError(f"{path} is a SQLite database, but not a ledger; give the ledger a file of its own")
-    if version > len(MIGRATIONS):
-        raise LedgerError(
-            f"the ledger at {path} has schema version {version}, and this llm-toll-autopatch knows up to"
-            f" {len(MIGRATIONS)}; upgrade it: pip install -U llm-toll-autopatch"
-        )
-    return int(version)
-
-
 def _is_busy(error: sqlite3.Error) -> bool:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
     return code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -430,12 +376,3 @@ def _close(connection: sqlite3.Connection, lock: threading.RLock, timeout_s: flo
             connection.close()
         finally:
             lock.release()
-
-
-def _keep_inherited() -> None:
-    """Give each inherited connection a reference that the end of the interpreter does not take away."""
-    with suppress(ImportError):
-        import ctypes
-
-        for connection in _inherited:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

@@ -4,29 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llm_toll_autopatch.ledger.money import from_nano_usd, sum_usd
+from llm_toll_autopatch.ledger.money import sum_usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["GROUPINGS", "SUMS", "Totals", "sum_totals", "totals_of"]
-
-GROUPINGS: dict[str, str] = {
-    "project": "project",
-    "model": "COALESCE(NULLIF(response_model, ''), model)",
-    "provider": "provider",
-    "day": "substr(started_at, 1, 10)",
-    "method": "method",
-    "operation": "operation",
-    "outcome": "outcome",
-    "endpoint": "COALESCE(endpoint, '')",
-}
-"""What calls can be grouped by, and the SQL of each.
-
-`model` is the one that served, or else the one asked for; `day` is the UTC day on which the call started.
-"""
+__all__ = ["Totals", "sum_totals"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,36 +51,4 @@ def sum_totals(groups: Iterable[Totals]) -> Totals:
         unknown_cost_calls=sum(group.unknown_cost_calls for group in groups),
         estimated_calls=sum(group.estimated_calls for group in groups),
         errors=sum(group.errors for group in groups),
-    )
-
-
-def _sum(column: str) -> str:
-    # In two halves, because a sum beyond 64 bits is an error in SQLite.
-    return f"COALESCE(SUM({column} >> 32), 0), COALESCE(SUM({column} & 0xFFFFFFFF), 0)"
-
-
-SUMS = (
-    "COUNT(*)",
-    _sum("input_tokens"),
-    _sum("output_tokens"),
-    _sum("cost_nano_usd"),
-    "SUM(cost_nano_usd IS NULL)",
-    "SUM(usage_source IN ('estimated', 'partial'))",
-    "SUM(outcome = 'error')",
-)
-"""The SQL of the sums that `totals_of` reads."""
-
-
-def totals_of(row: tuple[Any, ...], keys: int) -> Totals:
-    """Return the sums in a row of as many `keys`, then `SUMS`."""
-    calls, input_high, input_low, output_high, output_low, nano_high, nano_low, unknown, estimated, errors = row[keys:]
-    return Totals(
-        key=tuple(row[:keys]),
-        calls=calls,
-        input_tokens=(input_high << 32) + input_low,
-        output_tokens=(output_high << 32) + output_low,
-        cost_usd=None if unknown == calls else from_nano_usd((nano_high << 32) + nano_low),
-        unknown_cost_calls=unknown,
-        estimated_calls=estimated,
-        errors=errors,
     )

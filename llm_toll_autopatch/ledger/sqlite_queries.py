@@ -1,0 +1,128 @@
+"""The SQL with which the SQLite ledger is asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llm_toll_autopatch.ledger.groupings import TAG, Where, check_groupings, values_of
+from llm_toll_autopatch.ledger.instants import instant
+from llm_toll_autopatch.ledger.money import from_nano_usd
+from llm_toll_autopatch.ledger.schema import COLUMNS
+from llm_toll_autopatch.ledger.totals import Totals
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+__all__ = ["arrivals_query", "records_query", "totals_of", "totals_query"]
+
+Query = tuple[str, list[Any]]
+"""SQL, and the values for its placeholders."""
+
+# A week belongs to the year of its Thursday, of which it is the n-th (ISO 8601). Few SQLites have %G and %V.
+_THURSDAY = "substr(started_at, 1, 10), '-3 days', 'weekday 4'"
+
+_EXPRESSIONS = {
+    "project": "project",
+    "model": "COALESCE(NULLIF(response_model, ''), model)",
+    "provider": "provider",
+    "day": "substr(started_at, 1, 10)",
+    "week": f"strftime('%Y-W', {_THURSDAY}) || printf('%02d', (strftime('%j', {_THURSDAY}) + 6) / 7)",
+    "month": "substr(started_at, 1, 7)",
+    "hour": "substr(started_at, 1, 13) || ':00'",
+    "method": "method",
+    "operation": "operation",
+    "outcome": "outcome",
+    "endpoint": "COALESCE(endpoint, '')",
+    "usage_source": "usage_source",
+}
+# Not json_extract: some versions of SQLite do not find names in which a character is escaped.
+_TAG = "COALESCE((SELECT CAST(value AS TEXT) FROM json_each(tags) WHERE key = ?), '')"
+
+
+def _expression(grouping: str) -> Query:
+    return (_TAG, [grouping.removeprefix(TAG)]) if grouping.startswith(TAG) else (_EXPRESSIONS[grouping], [])
+
+
+def _chosen(since: datetime | None, until: datetime | None, where: Where) -> Query:
+    """Return the `WHERE` of these calls, empty for all."""
+    check_groupings(list(where))
+    conditions, values = [], []
+    for condition, moment in (("started_at >= ?", since), ("started_at < ?", until)):
+        if moment is not None:
+            conditions.append(condition)
+            values.append(instant(moment))
+    for grouping, wanted in where.items():
+        expression, own = _expression(grouping)
+        accepted = values_of(wanted)
+        conditions.append(f"{expression} IN ({', '.join('?' * len(accepted))})")
+        values += [*own, *accepted]
+    return (" WHERE " + " AND ".join(conditions) if conditions else ""), values
+
+
+def records_query(
+    since: datetime | None, until: datetime | None, limit: int | None, where: Where, *, newest_first: bool
+) -> Query:
+    """Return what selects `COLUMNS` of calls in the order of their start."""
+    chosen, values = _chosen(since, until, where)
+    way = " DESC" if newest_first else ""
+    return (
+        f"SELECT {', '.join(COLUMNS)} FROM calls{chosen} ORDER BY started_at{way}, id{way} LIMIT ?",  # noqa: S608 - our own names
+        [*values, -1 if limit is None else limit],
+    )
+
+
+def arrivals_query(after: int, upto: int, where: Where, *, latest: int | None = None) -> Query:
+    """Return what selects `COLUMNS` of the calls that came in after row `after`, up to row `upto`.
+
+    With `latest`: only so many, the last first.
+    """
+    chosen, values = _chosen(None, None, where)
+    range_ = f"{chosen} {'AND' if chosen else 'WHERE'} rowid > ? AND rowid <= ?"
+    order = "ORDER BY rowid" if latest is None else "ORDER BY rowid DESC LIMIT ?"
+    return (
+        f"SELECT {', '.join(COLUMNS)} FROM calls{range_} {order}",  # noqa: S608 - our own names
+        [*values, after, upto, *([] if latest is None else [latest])],
+    )
+
+
+def totals_query(by: Sequence[str], since: datetime | None, until: datetime | None, where: Where) -> Query:
+    """Return what selects the groups' keys and sums, for `totals_of`, in the order of the keys."""
+    check_groupings(by)
+    keys = [_expression(grouping) for grouping in by]
+    chosen, values = _chosen(since, until, where)
+    numbers = ", ".join(str(number + 1) for number in range(len(keys)))
+    order = f" GROUP BY {numbers} ORDER BY {numbers}" if keys else " HAVING COUNT(*) > 0"
+    selected = ", ".join([*(expression for expression, _ in keys), *_SUMS])
+    return f"SELECT {selected} FROM calls{chosen}{order}", [*(value for _, own in keys for value in own), *values]  # noqa: S608 - our own names
+
+
+def _sum(column: str) -> str:
+    # In two halves, because a sum beyond 64 bits is an error in SQLite.
+    return f"COALESCE(SUM({column} >> 32), 0), COALESCE(SUM({column} & 0xFFFFFFFF), 0)"
+
+
+_SUMS = (
+    "COUNT(*)",
+    _sum("input_tokens"),
+    _sum("output_tokens"),
+    _sum("cost_nano_usd"),
+    "SUM(cost_nano_usd IS NULL)",
+    "SUM(usage_source IN ('estimated', 'partial'))",
+    "SUM(outcome = 'error')",
+)
+
+
+def totals_of(row: tuple[Any, ...], keys: int) -> Totals:
+    """Return the sums in a row of as many `keys`, then the sums."""
+    calls, input_high, input_low, output_high, output_low, nano_high, nano_low, unknown, estimated, errors = row[keys:]
+    return Totals(
+        key=tuple(row[:keys]),
+        calls=calls,
+        input_tokens=(input_high << 32) + input_low,
+        output_tokens=(output_high << 32) + output_low,
+        cost_usd=None if unknown == calls else from_nano_usd((nano_high << 32) + nano_low),
+        unknown_cost_calls=unknown,
+        estimated_calls=estimated,
+        errors=errors,
+    )

@@ -1,0 +1,154 @@
+"""How the SQLite ledger is read: by a connection for each answer, which neither waits for writers nor holds them up."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from llm_toll_autopatch.ledger.errors import LedgerError
+from llm_toll_autopatch.ledger.schema import APPLICATION_ID, MIGRATIONS, record_of
+from llm_toll_autopatch.ledger.sqlite_queries import arrivals_query, records_query, totals_of, totals_query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from llm_toll_autopatch.ledger.groupings import Where
+    from llm_toll_autopatch.ledger.totals import Totals
+    from llm_toll_autopatch.records import CallRecord
+
+__all__ = ["SQLiteReader", "version_of"]
+
+_ROW = "SELECT rowid FROM calls WHERE id = ?"
+
+
+class SQLiteReader:
+    """Answers what is in the ledger at `path`."""
+
+    path: Path
+    _busy_timeout_s: float
+
+    def records(
+        self,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        project: str | None = None,
+        limit: int | None = None,
+        *,
+        where: Where | None = None,
+        newest_first: bool = False,
+    ) -> Iterator[CallRecord]:
+        """Iterate over the records, oldest first.
+
+        Args:
+            since: Only calls that started then or later.
+            until: Only calls that started before.
+            project: Only calls of this project; short for `where={"project": ...}`.
+            limit: At most so many.
+            where: Only calls of these values: `{"provider": "openai", "tag:team": ["search", "ads"]}`. Names as in
+                `GROUPINGS`.
+            newest_first: Whether they come in the opposite order.
+
+        Raises:
+            ValueError: `where` has an unknown name.
+            LedgerError: There is no ledger at `path`, or it cannot be read.
+        """
+        query = records_query(since, until, limit, _with_project(where, project), newest_first=newest_first)
+        return (record_of(row) for row in self._rows(*query))
+
+    def totals(
+        self,
+        by: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        where: Where | None = None,
+    ) -> list[Totals]:
+        """Return the sums of each group of calls, in the order of their keys.
+
+        Args:
+            by: What to group by: names of `GROUPINGS`, `tag:NAME`. None of them: one group of all calls, if there are
+                any.
+            since: Only calls that started then or later.
+            until: Only calls that started before.
+            where: Only calls of these values, as for `records`.
+
+        Raises:
+            ValueError: `by` or `where` has an unknown name.
+            LedgerError: There is no ledger at `path`, or it cannot be read.
+        """
+        query = totals_query(by, since, until, where or {})
+        return [totals_of(row, len(by)) for row in self._rows(*query)]
+
+    def arrivals(self, latest: int = 0, *, where: Where | None = None) -> Iterator[list[CallRecord]]:
+        """Iterate over what comes in, in the order in which it does: a list each time, empty when there is nothing new.
+
+        Calls are recorded when they end, so the order is not that of their start.
+
+        Args:
+            latest: How many of those that are there already the first list has.
+            where: Only calls of these values, as for `totals`.
+
+        Raises:
+            ValueError: `where` has an unknown name.
+            LedgerError: There is no ledger at `path`, or it cannot be read.
+        """
+        position, last = self._newest()
+        known = list(self._rows(*arrivals_query(0, position, where or {}, latest=latest)))
+        yield [record_of(row) for row in reversed(known)]
+        while True:
+            if last is not None and next(self._rows(_ROW, [last]), (None,))[0] != position:
+                # VACUUM has numbered the rows anew, or a prune has taken the last one.
+                position = next(self._rows(_ROW, [last]), self._newest())[0]
+            before = position
+            position, last = self._newest()
+            yield [record_of(row) for row in self._rows(*arrivals_query(before, position, where or {}))]
+
+    def _newest(self) -> tuple[int, str | None]:
+        return next(self._rows("SELECT rowid, id FROM calls ORDER BY rowid DESC LIMIT 1", []), (0, None))
+
+    def _rows(self, query: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+        if not self.path.exists():
+            raise LedgerError(f"no ledger at {self.path}; has anything been metered yet?")
+        try:
+            # Not mode=ro: reading a WAL file may need to make its shared memory.
+            with closing(
+                sqlite3.connect(
+                    f"{self.path.as_uri()}?mode=rw",
+                    uri=True,
+                    timeout=self._busy_timeout_s,
+                    isolation_level=None,
+                    check_same_thread=False,
+                )
+            ) as connection:
+                connection.execute("PRAGMA query_only = 1")
+                if version_of(connection, self.path):
+                    yield from connection.execute(query, values)
+        except sqlite3.Error as error:
+            raise LedgerError(f"the ledger at {self.path} cannot be read: {error}") from error
+
+
+def _with_project(where: Where | None, project: str | None) -> Where:
+    return {**(where or {}), **({} if project is None else {"project": project})}
+
+
+def version_of(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the schema version of the ledger, 0 for an empty file.
+
+    Raises:
+        LedgerError: It is newer than this code, or the file is not a ledger.
+    """
+    application_id, version, objects = connection.execute(
+        "SELECT application_id, user_version, (SELECT COUNT(*) FROM sqlite_master)"
+        " FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
+    if application_id != APPLICATION_ID and (application_id or version or objects):
+        raise LedgerError(f"{path} is a SQLite database, but not a ledger; give the ledger a file of its own")
+    if version > len(MIGRATIONS):
+        raise LedgerError(
+            f"the ledger at {path} has schema version {version}, and this llm-toll-autopatch knows up to"
+            f" {len(MIGRATIONS)}; upgrade it: pip install -U llm-toll-autopatch"
+        )
+    return int(version)
