@@ -12,12 +12,12 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from llm_toll_autopatch.pytest_costs.allowed import Allowed, TestKeeper
+    from llm_toll_autopatch.pytest_costs.calls import LLMCalls
+    from llm_toll_autopatch.pytest_costs.ground import Ground
+    from llm_toll_autopatch.pytest_costs.run import RunLedger
+    from llm_toll_autopatch.pytest_costs.summary import Costs
     from llm_toll_autopatch.settings import Settings
-    from llm_toll_autopatch.testing.allowed import Allowed, TestKeeper
-    from llm_toll_autopatch.testing.calls import LLMCalls
-    from llm_toll_autopatch.testing.ground import Ground
-    from llm_toll_autopatch.testing.run import RunLedger
-    from llm_toll_autopatch.testing.summary import Costs
 
 _MARKER = "llm_budget"
 _SHOWN = 20
@@ -125,7 +125,7 @@ class LLMCosts:
             self._folder = self._workerinput.get(_FOLDER)
         elif self._max_cost is not None:
             self._folder = tempfile.mkdtemp(prefix="llm-toll-pytest-")
-        from llm_toll_autopatch.testing.ground import begin_metering
+        from llm_toll_autopatch.pytest_costs.ground import begin_metering
 
         try:
             self._ours = begin_metering()
@@ -148,12 +148,12 @@ class LLMCosts:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Meter no more, and fail the run if it cost too much."""
         if self._always:
-            from llm_toll_autopatch.testing.ground import end_metering
+            from llm_toll_autopatch.pytest_costs.ground import end_metering
 
             end_metering(self._ours)
         outside: dict[str, object] = {}
         if self._outside is not None:
-            from llm_toll_autopatch.testing.summary import Costs
+            from llm_toll_autopatch.pytest_costs.summary import Costs
 
             outside = dict(Costs.of(self._outside).properties)
         if self._ledger is not None:
@@ -226,7 +226,7 @@ class LLMCosts:
         if self._outside is None or fixturedef.scope == "function":
             return (yield)
         from llm_toll_autopatch import settings
-        from llm_toll_autopatch.testing.ground import Ground
+        from llm_toll_autopatch.pytest_costs.ground import Ground
 
         before = settings.everywhere(Ground(self._outside, self._run_limits()))
         try:
@@ -242,9 +242,9 @@ class LLMCosts:
             ValueError: It makes no sense.
         """
         from llm_toll_autopatch import settings
-        from llm_toll_autopatch.testing.allowed import TestKeeper
-        from llm_toll_autopatch.testing.calls import LLMCalls
-        from llm_toll_autopatch.testing.ground import Ground, begin_metering
+        from llm_toll_autopatch.pytest_costs.allowed import TestKeeper
+        from llm_toll_autopatch.pytest_costs.calls import LLMCalls
+        from llm_toll_autopatch.pytest_costs.ground import Ground, begin_metering
 
         if self._outside is None:
             self._outside = LLMCalls()
@@ -263,8 +263,8 @@ class LLMCosts:
             return
         del item.stash[_TEST]
         from llm_toll_autopatch import settings
-        from llm_toll_autopatch.testing.ground import end_metering
-        from llm_toll_autopatch.testing.summary import Costs
+        from llm_toll_autopatch.pytest_costs.ground import end_metering
+        from llm_toll_autopatch.pytest_costs.summary import Costs
 
         settings.everywhere(test.before)
         end_metering(test.ours)
@@ -278,7 +278,7 @@ class LLMCosts:
         if self._max_cost is None or self._folder is None:
             return ()
         if self._ledger is None:
-            from llm_toll_autopatch.testing.run import RunLedger
+            from llm_toll_autopatch.pytest_costs.run import RunLedger
 
             self._ledger = RunLedger(Path(self._folder) / "run.db")
         return ((self._ledger.limit(self._max_cost), self._ledger),)
@@ -293,7 +293,7 @@ class LLMCosts:
     def _count(self, name: str, properties: dict[str, object]) -> None:
         if "llm_calls" not in properties:
             return
-        from llm_toll_autopatch.testing.summary import Costs
+        from llm_toll_autopatch.pytest_costs.summary import Costs
 
         costs = Costs.among(properties)
         if costs is not None and costs.llm_calls:
@@ -303,7 +303,7 @@ class LLMCosts:
         """Say what the tests cost."""
         complaint = self._run_complaint()
         if self._costs:
-            from llm_toll_autopatch.testing.summary import lines
+            from llm_toll_autopatch.pytest_costs.summary import lines
 
             terminalreporter.section("LLM calls")
             most = _SHOWN if self._config.get_verbosity() < 1 else len(self._costs)
@@ -325,6 +325,6 @@ def _allowed(item: pytest.Item) -> Allowed | None:
     marker = item.get_closest_marker(_MARKER)
     if marker is None:
         return None
-    from llm_toll_autopatch.testing.allowed import Allowed
+    from llm_toll_autopatch.pytest_costs.allowed import Allowed
 
     return Allowed.checked(marker.args, marker.kwargs)

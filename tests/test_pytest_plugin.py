@@ -10,8 +10,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from environments import Environment, build
 
+from llm_toll_autopatch.pytest_costs.allowed import Allowed
 from llm_toll_autopatch.simulator import Simulator
-from llm_toll_autopatch.testing.allowed import Allowed
 
 pytest_plugins = ["pytester"]
 

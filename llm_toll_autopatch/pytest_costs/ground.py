@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from llm_toll_autopatch.budgets.keeper import Kept
-    from llm_toll_autopatch.testing.calls import LLMCalls
+    from llm_toll_autopatch.pytest_costs.calls import LLMCalls
 
 __all__ = ["Ground", "begin_metering", "end_metering"]
 

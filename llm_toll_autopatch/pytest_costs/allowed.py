@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.budgets.keeper import Keeper, Kept, Refusal, Reservation
     from llm_toll_autopatch.budgets.limits import Unit
-    from llm_toll_autopatch.testing.calls import LLMCalls
+    from llm_toll_autopatch.pytest_costs.calls import LLMCalls
 
 __all__ = ["Allowed", "TestKeeper"]
 

@@ -11,7 +11,7 @@ from llm_toll_autopatch.ledger.money import decimals_for, format_usd, sum_usd
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from llm_toll_autopatch.testing.calls import LLMCalls
+    from llm_toll_autopatch.pytest_costs.calls import LLMCalls
 
 __all__ = ["Costs", "lines"]
 
