@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from llm_toll_autopatch.ledger.errors import LedgerError
 from llm_toll_autopatch.ledger.postgres_queries import arrivals_query, records_query, totals_query
 from llm_toll_autopatch.ledger.postgres_schema import version_of
-from llm_toll_autopatch.ledger.schema import record_of
-from llm_toll_autopatch.ledger.sqlite_queries import totals_of
+from llm_toll_autopatch.ledger.rows import record_of
+from llm_toll_autopatch.ledger.totals import totals_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
