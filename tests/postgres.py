@@ -160,7 +160,7 @@ def binaries() -> Path:
     for directory in [*debian, *([Path(on_path).resolve().parent] if on_path else [])]:
         if (directory / "initdb").exists() and (directory / "postgres").exists():
             return directory
-    missing("the PostgreSQL server", "Debian, Ubuntu: apt-get install postgresql (its own service is not used)")
+    return missing("the PostgreSQL server", "Debian, Ubuntu: apt-get install postgresql (its own service is not used)")
 
 
 def _free_port() -> int:
