@@ -55,6 +55,7 @@ def main() -> None:
     console = Console(record=True, width=COLUMNS, file=Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     console.print(Text("$ autotoll report", style="bold"))
     console.print(Text.from_ansi(report.rstrip()))
+    console.print()
     svg = console.export_svg(title="autotoll report", unique_id="autotoll")
     # Rich has browsers fetch its font; without it they take the reader's own.
     svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)

@@ -38,6 +38,7 @@ __all__ = [
     "in_force",
     "overlaid",
     "overlay",
+    "seen_here",
 ]
 
 SinkSpec = Sink | Callable[[CallRecord], Any] | str | list[Any] | tuple[Any, ...] | None
@@ -138,10 +139,18 @@ _overlay: ContextVar[Overlay | None] = ContextVar("llm_toll_scope", default=None
 
 def active() -> Settings | None:
     """Return the configuration in force in this context; None while nothing is metered."""
-    base, scope = _active, _overlay.get()
-    if base is not None and _everywhere is not None:
-        base = _everywhere.over(base)
-    return base if base is None or scope is None else scope.over(base)
+    return None if _active is None else seen_here(_active)
+
+
+def seen_here(base: Settings) -> Settings | None:
+    """Return `base` with what lies over it in this context; None where that switches the metering off."""
+    scope = _overlay.get()
+    if _everywhere is not None:
+        changed = _everywhere.over(base)
+        if changed is None:
+            return None
+        base = changed
+    return base if scope is None else scope.over(base)
 
 
 def in_force() -> Settings | None:

@@ -26,7 +26,7 @@ import threading
 import openai
 import pytest
 
-from llm_toll_autopatch import BudgetExceededError, MemorySink, patch_all, patched, status
+from llm_toll_autopatch import BudgetExceededError, MemorySink, patch_all, patched, status, track_costs
 
 HI = [{"role": "user", "content": "Hi"}]
 
@@ -97,6 +97,15 @@ def test_the_calls_of_a_test(run: Run) -> None:
                 await asyncio.gather(one, asyncio.create_task(client.responses.create(model="gpt-5", input="Hi")))
             assert set(llm_calls.by_model) == {"gpt-5-mini", "gpt-5"}
 
+        def test_tracked(llm_calls):
+            @track_costs(model="gpt-5-mini", extract_usage=lambda answer: ("gpt-5-mini", 100, 10))
+            def elsewhere():
+                return {"not": "of the SDKs"}
+
+            elsewhere()
+            (record,) = llm_calls
+            assert record.usage.input_tokens == 100
+
         def test_asked_for_late(request):
             ask()
             assert not status().active
@@ -109,7 +118,7 @@ def test_the_calls_of_a_test(run: Run) -> None:
             assert not status().active
         """.replace("\n        ", "\n")
     )
-    result.assert_outcomes(passed=6)
+    result.assert_outcomes(passed=7)
     result.stdout.fnmatch_lines(
         ["*LLM calls*", "*test_tasks", "*test_threads", "*total", "~ with 1 call whose tokens*"]
     )
