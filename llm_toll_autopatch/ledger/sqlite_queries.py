@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.ledger.groupings import TAG, Where, check_groupings, values_of
+from llm_toll_autopatch.ledger.groupings import TAG, Where, check_groupings, check_measure, values_of
 from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.money import from_nano_usd
 from llm_toll_autopatch.ledger.schema import COLUMNS
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-__all__ = ["arrivals_query", "records_query", "totals_of", "totals_query"]
+__all__ = ["arrivals_query", "greatest_query", "records_query", "totals_of", "totals_query"]
 
 Query = tuple[str, list[Any]]
 """SQL, and the values for its placeholders."""
@@ -69,6 +69,23 @@ def records_query(
     return (
         f"SELECT {', '.join(COLUMNS)} FROM calls{chosen} ORDER BY started_at{way}, id{way} LIMIT ?",  # noqa: S608 - our own names
         [*values, -1 if limit is None else limit],
+    )
+
+
+_MEASURES = {"cost": "cost_nano_usd", "duration": "duration_s"}
+
+
+def greatest_query(measure: str, limit: int, since: datetime | None, until: datetime | None, where: Where) -> Query:
+    """Return what selects `COLUMNS` of the calls with the most of a measure, the greatest first."""
+    check_measure(measure)
+    chosen, values = _chosen(since, until, where)
+    column = _MEASURES[measure]
+    # The few rows first, by what little of them is needed for it: whole rows in the sorter would be far slower.
+    rows = f"SELECT rowid FROM calls{chosen} ORDER BY {column} DESC, started_at DESC LIMIT ?"  # noqa: S608 - our own names
+    return (
+        f"SELECT {', '.join(COLUMNS)} FROM calls WHERE rowid IN ({rows}) AND {column} IS NOT NULL"  # noqa: S608 - our own names
+        f" ORDER BY {column} DESC, started_at DESC",
+        [*values, limit],
     )
 
 
