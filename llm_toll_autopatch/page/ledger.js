@@ -106,7 +106,7 @@ const Ledger = (() => {
   };
 
   const title = (name) =>
-    ({ project: "Project", model: "Model", provider: "Provider", outcome: "Outcome", usage_source: "Tokens are" })[name] ??
+    ({ project: "Project", model: "Model", provider: "Provider", outcome: "Outcome", usage_source: "Usage source" })[name] ??
     `Tag ${name.slice("tag:".length)}`;
 
   return { OTHER, DAY_MS, group, label, open, select, title, total };

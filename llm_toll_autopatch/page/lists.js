@@ -67,7 +67,7 @@ const Lists = (() => {
   };
 
   const UNITS = {
-    usd: (text) => Figures.usd(BigInt(text)),
+    usd: (text, decimals) => Figures.usd(BigInt(text), decimals),
     calls: (text) => `${Figures.count(BigInt(text))} calls`,
     tokens: (text) => `${Figures.short(Number(text))} tokens`,
   };
@@ -82,7 +82,8 @@ const Lists = (() => {
       { name: "Used", class: "share" }, { name: "Left", class: "num" }, { name: "Starts anew", class: "when" },
     ];
     const rows = shown.map((each) => {
-      const text = UNITS[each.unit];
+      const decimals = Figures.places([BigInt(each.cap)]);
+      const text = (amount) => UNITS[each.unit](amount, decimals);
       const [cap, spent, held] = [each.cap, each.spent, each.held].map(BigInt);
       const left = cap - spent - held;
       const share = (part) => (cap > 0n ? Number(part) / Number(cap) : part > 0n ? 1 : 0);
@@ -154,7 +155,7 @@ const Lists = (() => {
     const all = Ledger.total(selection.cells);
     const groups = [...Ledger.group(selection.cells, (cell) => cell.places[at])].sort(([, a], [, b]) => b.calls - a.calls);
     const decimals = Figures.places(groups.map(([, sums]) => sums.nano));
-    const columns = [{ name: "Tokens are" }, { name: "Calls", class: "num" }, { name: "Share of calls", class: "share" }, { name: "Cost", class: "num" }, { name: "Share of cost", class: "num" }, { name: "That is", class: "notes" }];
+    const columns = [{ name: "Usage source" }, { name: "Calls", class: "num" }, { name: "Share of calls", class: "share" }, { name: "Cost", class: "num" }, { name: "Share of cost", class: "num" }, { name: "That is", class: "notes" }];
     fill(byId("trust"), "Where tokens, and so costs, come from", columns, groups.map(([number, sums]) => {
       const name = Ledger.label(selection.table, "usage_source", number);
       const share = sums.calls / all.calls;
