@@ -25,6 +25,7 @@ TEST_TOOLS = (
     "pytest-asyncio>=0.25",
     "pytest-timeout>=2.3",
     "hypothesis>=6.100",
+    "psycopg[binary]>=3.2",
     "rich>=13",
 )
 DISTRIBUTIONS = ("openai", "anthropic", "google-genai")

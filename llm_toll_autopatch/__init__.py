@@ -17,16 +17,21 @@ if TYPE_CHECKING:
     )
     from llm_toll_autopatch.estimate import TokenEstimateWarning
     from llm_toll_autopatch.health import Status
+    from llm_toll_autopatch.ledger.postgres import PostgresLedger
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
     from llm_toll_autopatch.patching import flush, patch_all, patched, status, unpatch_all
     from llm_toll_autopatch.pricing.prices import UnknownPriceWarning
     from llm_toll_autopatch.records import CallRecord, Usage
     from llm_toll_autopatch.scopes import scope
-    from llm_toll_autopatch.sinks import Sink
+    from llm_toll_autopatch.sinks import Sink, SinkUnavailableError
     from llm_toll_autopatch.sinks.callback import CallbackSink
+    from llm_toll_autopatch.sinks.console import ConsoleSink
     from llm_toll_autopatch.sinks.jsonl import JSONLinesSink
+    from llm_toll_autopatch.sinks.llm_toll import LLMTollSink
     from llm_toll_autopatch.sinks.log import LoggingSink
     from llm_toll_autopatch.sinks.memory import MemorySink
+    from llm_toll_autopatch.sinks.otel import OTelSink
+    from llm_toll_autopatch.sinks.prometheus import PrometheusSink
     from llm_toll_autopatch.sinks.tee import TeeSink
     from llm_toll_autopatch.spend import Spend
 
@@ -38,12 +43,18 @@ _HOMES = {
     "BudgetUnavailableError": "budgets.errors",
     "CallRecord": "records",
     "CallbackSink": "sinks.callback",
+    "ConsoleSink": "sinks.console",
     "JSONLinesSink": "sinks.jsonl",
+    "LLMTollSink": "sinks.llm_toll",
     "LocalRateLimitError": "budgets.errors",
     "LoggingSink": "sinks.log",
     "MemorySink": "sinks.memory",
+    "OTelSink": "sinks.otel",
+    "PostgresLedger": "ledger.postgres",
+    "PrometheusSink": "sinks.prometheus",
     "SQLiteLedger": "ledger.sqlite",
     "Sink": "sinks",
+    "SinkUnavailableError": "sinks",
     "Spend": "spend",
     "Status": "health",
     "TeeSink": "sinks.tee",
@@ -65,12 +76,18 @@ __all__ = [
     "BudgetUnavailableError",
     "CallRecord",
     "CallbackSink",
+    "ConsoleSink",
     "JSONLinesSink",
+    "LLMTollSink",
     "LocalRateLimitError",
     "LoggingSink",
     "MemorySink",
+    "OTelSink",
+    "PostgresLedger",
+    "PrometheusSink",
     "SQLiteLedger",
     "Sink",
+    "SinkUnavailableError",
     "Spend",
     "Status",
     "TeeSink",

@@ -60,12 +60,14 @@ def wake() -> None:
     # Another thread may be at it. After a fork it may be gone, and nobody would ever give the lock back.
     held = _LOCK.acquire(True, _LONGEST_WAIT_S)
     try:
-        if pending() and not _waking:
+        if pending() and not _waking:  # it may be what is waking now that imports an SDK
             _waking = True
-            _begin()
-            cancel()
+            try:
+                _begin()
+            finally:
+                cancel()
+                _waking = False
     finally:
-        _waking = False
         if held:
             _LOCK.release()
 
@@ -74,8 +76,10 @@ def cancel() -> None:
     """Leave it to the program, which configures the metering itself."""
     global _begun
     _begun = True
-    if pending():
+    try:  # noqa: SIM105 - contextlib takes time
         sys.meta_path.remove(_FINDER)
+    except ValueError:  # it was not there, or another thread was faster
+        pass
 
 
 def _start(default: bool) -> None:
@@ -137,9 +141,11 @@ class _Finder:
             return None
         wake()
         for finder in list(sys.meta_path):  # the hooks of the metering are in front now, where the import has passed
-            spec = finder.find_spec(fullname, path, target) if finder is not self else None
-            if spec is not None:
-                return spec
+            find_spec = getattr(finder, "find_spec", None)  # which old ones lack
+            if find_spec is not None and finder is not self:
+                spec: ModuleSpec | None = find_spec(fullname, path, target)
+                if spec is not None:
+                    return spec
         return None
 
 

@@ -8,7 +8,7 @@ from functools import cache
 
 from llm_toll_autopatch.sdks import SDKS
 
-__all__ = ["ProviderStatus", "Status", "version_of"]
+__all__ = ["ProviderStatus", "SinkStatus", "Status", "version_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,34 @@ class ProviderStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SinkStatus:
+    """One sink, since it got its first record.
+
+    Attributes:
+        name: Its class.
+        written: Records that it has taken.
+        queued: Records that wait for it.
+        dropped: Records that it will not get, since too many waited or the program ended.
+        failures: Attempts that failed. A record whose attempt raised anything but `SinkUnavailableError` is not tried
+            again.
+        state: `ok`; `slow`: called by a thread of its own, and not waited for; `retrying`: it could not take a record,
+            and gets it again; `stuck`: it holds a thread and does not come back; `suspended`: it failed so often that
+            it is left alone for a while, and its records are kept.
+    """
+
+    name: str
+    written: int = 0
+    queued: int = 0
+    dropped: int = 0
+    failures: int = 0
+    state: str = "ok"
+
+    def __str__(self) -> str:
+        figures = f"{self.written} written, {self.queued} waiting, {self.dropped} dropped, {self.failures} failures"
+        return f"{self.name}: {figures}{'' if self.state == 'ok' else ', ' + self.state}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The state of the metering; prints itself readably.
 
@@ -51,6 +79,7 @@ class Status:
         unknown_prices: Models without a known price.
         ledger: Where the ledger is.
         hints: What you can do about servers that do not get on with your settings.
+        sinks: Each sink of the configuration.
     """
 
     active: bool
@@ -64,6 +93,7 @@ class Status:
     unknown_prices: tuple[str, ...]
     ledger: str | None
     hints: tuple[str, ...] = ()
+    sinks: tuple[SinkStatus, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"metering   {'on' if self.active else 'off'}", f"ledger     {self.ledger or 'none'}"]
@@ -74,6 +104,7 @@ class Status:
         lines.append(
             f"records    {self.records} made, {self.queued} waiting, {self.dropped} dropped, {self.open_calls} open"
         )
+        lines += [f"sink       {sink}" for sink in self.sinks]
         if self.failures:
             lines.append(f"failures   {self.failures} of ours, the last: {self.last_failure}")
         if self.unknown_prices:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from llm_toll_autopatch.metering import Call
 
-__all__ = ["counted", "give_up", "keep", "note", "take"]
+__all__ = ["claim", "counted", "give_up", "keep", "note", "take", "waits"]
 
 _BOUND = 10_000
 
 _waiting: dict[str, Call] = {}
-_counted: dict[str, None] = {}
+_counted: dict[str, object] = {}
 
 
 def keep(work: str, call: Call) -> None:
@@ -39,6 +39,11 @@ def take(work: str) -> Call | None:
     return _waiting.pop(work, None)
 
 
+def waits() -> bool:
+    """Return whether any call waits."""
+    return bool(_waiting)
+
+
 def counted(work: str) -> bool:
     """Return whether `work` has its record."""
     return work in _counted
@@ -46,7 +51,14 @@ def counted(work: str) -> bool:
 
 def note(work: str) -> None:
     """Remember that `work` has its record."""
-    _counted[work] = None
+    claim(work)
+
+
+def claim(work: str) -> bool:
+    """Note that `work` has its record; return whether nobody had noted it before. Two threads may do so at once."""
+    mine = object()
+    first = _counted.setdefault(work, mine) is mine  # atomic
     if len(_counted) > _BOUND:
         with contextlib.suppress(StopIteration, KeyError, RuntimeError):
             del _counted[next(iter(_counted))]
+    return first

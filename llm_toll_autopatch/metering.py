@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.budgets.gate import Admission
     from llm_toll_autopatch.budgets.stopping import Allowance
+    from llm_toll_autopatch.lane import Delivery
     from llm_toll_autopatch.readers.ceiling import Ceiling
     from llm_toll_autopatch.readers.reader import Reader
-    from llm_toll_autopatch.reporting import Delivery
     from llm_toll_autopatch.settings import Settings
 
 __all__ = ["Call", "outcome_of"]
@@ -103,9 +103,17 @@ class Call:
         """Return the most that the request can use, or why that cannot be said."""
         return self.reader.ceiling(request)
 
-    def price(self, usage: Usage, service_tier: str | None) -> int | None:
-        """Return what `usage` of the model asked for costs at a tier, in nano-USD; None when that is unknown."""
-        return self._nano(usage, self.reader.model, None, service_tier)
+    def most(self, ceiling: Ceiling) -> int | None:
+        """Return the most that the figures of a ceiling can cost, in nano-USD; None when that is unknown."""
+        assert ceiling.usage is not None
+        return self.settings.prices.most(
+            ceiling.usage,
+            provider=self.provider,
+            model=self.reader.model,
+            endpoint=self.endpoint,
+            tiers=ceiling.tiers,
+            at=self.started_at,
+        )
 
     def cost_so_far(self, more_output_tokens: int = 0) -> int | None:
         """Return what the call costs as far as it has come, in nano-USD; None when its price is not known.
@@ -159,7 +167,7 @@ class Call:
             if reader.lasts and reader.response_id:
                 lasting.note(reader.response_id)
             self.duration_s = time.monotonic() - self._began
-            self.outcome = outcome
+            self.outcome = "error" if reader.failed else outcome
             self.error_type = None if error is None else type(error).__name__
             reporting.closed(self, later=from_finalizer)
         except Exception as failure:

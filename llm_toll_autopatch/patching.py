@@ -64,8 +64,9 @@ def patch_all(
     shows it.
 
     Args:
-        sink: Where the records go: a sink, a callable of one argument, a name (`"memory"`, `"log"`, `"jsonl:PATH"`,
-            `"sqlite:///PATH"`), or a list of these. By default the embedded ledger in the user's data directory.
+        sink: Where the records go: a sink, a callable of one argument, a name (`"console"`, `"jsonl:PATH"`,
+            `"llm-toll"`, `"log"`, `"memory"`, `"otel"`, `"prometheus"`, `"sqlite:///PATH"`, or that of an installed
+            package's sink), or a list of these. By default the embedded ledger in the user's data directory.
         project: Who pays. By default `"default"`.
         tags: What for.
         include_usage: Whether to ask for usage where OpenAI's streams report it only when asked, and to hide from the
@@ -194,6 +195,7 @@ def status() -> Status:
         unknown_prices=tuple(active.prices.unknown) if active is not None else (),
         ledger=None if active is None else reporting.ledger_of(active.sink),
         hints=() if active is None else tuple(active.hints),
+        sinks=() if active is None else reporting.sinks_of(active.sink),
     )
 
 

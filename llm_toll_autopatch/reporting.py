@@ -8,54 +8,57 @@ import contextlib
 import functools
 import os
 import queue
-import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llm_toll_autopatch.failures import LOGGER, failures
-from llm_toll_autopatch.sinks import Sink, SinkUnavailableError
+from llm_toll_autopatch import lanes
+from llm_toll_autopatch.aside import aside, finished
+from llm_toll_autopatch.counts import counts, drop
+from llm_toll_autopatch.failures import failures
+from llm_toll_autopatch.lane import here
+from llm_toll_autopatch.lanes import deliver, lane_of
+from llm_toll_autopatch.loops import in_event_loop
 from llm_toll_autopatch.sinks.tee import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from llm_toll_autopatch.budgets.gate import Admission
+    from llm_toll_autopatch.health import SinkStatus
+    from llm_toll_autopatch.lane import Delivery
     from llm_toll_autopatch.metering import Call
+    from llm_toll_autopatch.sinks import Sink
 
-__all__ = ["Counts", "closed", "counts", "flush", "opened", "reset", "written"]
+__all__ = ["closed", "counts", "flush", "opened", "reset", "written"]
 
 QUEUE_BOUND = 10_000
 PATIENCE_S = 2.0
 """How long a call waits for its record to be written."""
-_RETRY_S = (0.01, 0.05, 0.25, 0.5, 1.0)
 _EXIT_S = 5.0
+_AGAIN_S = 0.2
 
-
-class Counts:
-    """What `status()` shows of the reporting."""
-
-    __slots__ = ("dropped", "records")
-
-    def __init__(self) -> None:
-        self.records = 0
-        self.dropped = 0
-
-
-counts = Counts()
 _open: set[Call] = set()
-_exiting = False
 _cold = [None]
-_hopeless: set[int] = set()
-_delivering = threading.local()
+_exit_deadline: float | None = None
 
 
 def opened(call: Call) -> None:
     """Remember `call` until it is closed, so that one that is still open at exit gives its record too."""
     _open.add(call)
+    for sink in leaves(call.settings.sink):
+        if (began := getattr(sink, "began", None)) is not None:
+            try:
+                began(call.id)
+            except Exception as error:
+                failures.note(f"{type(sink).__name__}.began", error)
     if _cold:
         with contextlib.suppress(IndexError):
             _cold.pop()
+            # Exit hooks run in the opposite order: what the program has set up until its first call (an exporter of
+            # metrics, say) ends after us, and gets our last records. The first registration stays, for what is called
+            # after this one.
+            atexit.register(_at_exit)
             # The first price takes a quarter of a second to look up. The request takes as long: use its time.
             _outbox.put(call.settings.prices.warm_up)
 
@@ -75,13 +78,13 @@ def dropped(call: Call) -> None:
 def released(admission: Admission) -> None:
     """Let go of what is held for a call that is not sent; as soon as its keepers can be told."""
     for each in admission.releasers():
-        _deliver(each, admission.call_id)
+        deliver(each, admission.call_id, owner=each.keeper)
 
 
 def closed(call: Call, *, later: bool) -> None:
     """Report the call that has just ended: now, on this thread, or `later`, on the outbox's.
 
-    A sink that cannot take the record at once gets it from the outbox. A thread waits for that, within a bound; an
+    A sink that cannot take the record at once gets it from its lane. A thread waits for that, within a bound; an
     event loop must not: its coroutines await `written`.
     """
     _open.discard(call)
@@ -89,9 +92,9 @@ def closed(call: Call, *, later: bool) -> None:
         _outbox.put(functools.partial(_report, call))
         return
     waiting = _report(call)
-    if waiting and _in_event_loop():
+    if waiting and in_event_loop():
         call.waiting = waiting
-    elif waiting and not getattr(_delivering, "outbox", False):
+    elif waiting:
         concurrent.futures.wait(waiting, PATIENCE_S)
         _mark_hopeless(waiting)
 
@@ -106,20 +109,15 @@ async def written(call: Call) -> None:
         _mark_hopeless(waiting)
 
 
-def _in_event_loop() -> bool:
-    loops = sys.modules.get("asyncio")
-    return loops is not None and loops._get_running_loop() is not None
-
-
 def _mark_hopeless(waiting: Sequence[Delivery]) -> None:
     """Have nobody else wait for a sink for which somebody waited in vain, until it takes a record again."""
     for each in waiting:
         if not each.done():
-            _hopeless.add(id(each.sink))
+            each.lane.hopeless = True
 
 
 def _report(call: Call) -> list[Delivery]:
-    """Make the record and hand it to each sink; return the deliveries left to the outbox that are worth waiting for."""
+    """Make the record and hand it to each sink; return the deliveries that are worth waiting for."""
     try:
         record = call.record()
     except Exception as error:
@@ -131,78 +129,22 @@ def _report(call: Call) -> list[Delivery]:
         spend.add(record)
     # Each sink of a tee is delivered to, and tried again, for itself.
     sinks: Sequence[Sink] = leaves(call.settings.sink)
-    admission = call.admission
-    if admission is not None:
-        sinks = (*sinks, *admission.settlers(sinks))
-    deliveries = [each for each in [_deliver(sink, record) for sink in sinks] if each is not None]
+    queued = [deliver(sink, record) for sink in sinks]
+    if (admission := call.admission) is not None:
+        queued += [deliver(each, record, owner=each.keeper) for each in admission.settlers(sinks)]
+    deliveries = [each for each in queued if each is not None]
     if admission is not None:
         # What a call is charged is known when it is settled.
-        if deliveries:
-            deliveries[-1].add_done_callback(lambda _: admission.warn_of_overruns(record))
+        settling = [each for each in deliveries if each.lane.ledger]
+        if settling:
+            settling[-1].add_done_callback(lambda _: admission.warn_of_overruns(record))
         else:
             admission.warn_of_overruns(record)
-    return [each for each in deliveries if id(each.sink) not in _hopeless]
-
-
-class Delivery(concurrent.futures.Future[None]):
-    """A record that a sink could not take at once; done when it has been taken, or given up."""
-
-    def __init__(self, sink: Any, record: Any) -> None:
-        super().__init__()
-        self.sink = sink
-        self.record = record
-
-    def attempt(self) -> None:
-        """Try, and try again after a pause, until the sink takes it; on the outbox's thread, or at exit a last time."""
-        where = f"writing to {type(self.sink).__name__}"
-        for pause in _RETRY_S:
-            try:
-                self.sink.emit(self.record)
-            except SinkUnavailableError as error:
-                failure = error
-                if not _exiting:
-                    time.sleep(pause)
-                continue
-            except Exception as error:
-                failures.note(where, error)
-            _hopeless.discard(id(self.sink))
-            self.set_result(None)
-            return
-        failures.note(where, failure)
-        if _exiting:
-            _drop(f"{type(self.sink).__name__} did not take it before the program ended")
-        else:
-            _outbox.put(self.attempt)
-
-
-def _deliver(sink: Any, record: Any) -> Delivery | None:
-    """Hand `record`, or a call's id, to `sink`; return the delivery left to the outbox if that does not work now."""
-    delivery = None
-    if getattr(_delivering, "on", False):
-        # The garbage collector closed a stream in the middle of this very thread's `emit`, which may hold a lock. Who
-        # waited here would wait for himself.
-        _outbox.put(Delivery(sink, record).attempt)
-        return None
-    _delivering.on = True
-    try:
-        getattr(sink, "emit_now", sink.emit)(record)
-    except SinkUnavailableError:
-        waiting = Delivery(sink, record)
-        delivery = waiting if _outbox.put(waiting.attempt) else None
-    except Exception as error:
-        failures.note(f"writing to {type(sink).__name__}", error)
-    finally:
-        _delivering.on = False
-    return delivery
-
-
-def _drop(reason: str) -> None:
-    counts.dropped += 1
-    LOGGER.error("a record was dropped: %s", reason)
+    return [each for each in deliveries if each.wanted]
 
 
 class Outbox:
-    """A bounded queue of work and the daemon thread that does it, started with the first piece.
+    """A bounded queue of work and the daemon thread that does it, started with the first piece. It calls no sink.
 
     `put` may be called from a finalizer, in the middle of `put` itself: `queue.SimpleQueue` is made for that.
     """
@@ -224,7 +166,7 @@ class Outbox:
     def put(self, work: Callable[[], object]) -> bool:
         """Add a piece of work; return False when the queue is full, and it is dropped, counted and logged."""
         if self._queue.qsize() >= QUEUE_BOUND:
-            _drop(f"{QUEUE_BOUND} are waiting for a sink that does not take them")
+            drop(f"{QUEUE_BOUND} calls that have ended wait for their records to be made")
             return False
         self._undone.append(None)
         self._queue.put(work)
@@ -239,7 +181,7 @@ class Outbox:
         return True
 
     def _run(self) -> None:
-        _delivering.outbox = True
+        here.works = True
         while True:
             work = self._queue.get()
             try:
@@ -260,13 +202,13 @@ class Outbox:
             time.sleep(0.002)
         return True
 
-    def rest(self) -> None:
-        """Come to a rest, for a while at most, until `resume`: nothing may be half done when the process forks.
+    def rest(self, deadline: float) -> None:
+        """Come to a rest, until the deadline at most, until `resume`: nothing may be half done when the process forks.
 
         A child would inherit the locks that are held in the middle of an import or within SQLite, and nobody to let
         go of them.
         """
-        self._resting = self._working.acquire(timeout=PATIENCE_S)
+        self._resting = self._working.acquire(timeout=max(0.0, deadline - time.monotonic()))
 
     def resume(self) -> None:
         """Go on after `rest`."""
@@ -286,28 +228,39 @@ _outbox = Outbox()
 
 
 def queued() -> int:
-    """Return the number of records that wait for the outbox."""
-    return _outbox.queued
+    """Return the number of records that wait to be made, or for a sink."""
+    return _outbox.queued + lanes.queued()
 
 
 def flush(sink: Sink | None, timeout: float | None = None) -> bool:
-    """Wait until no record waits any more, then flush `sink`; return False when `timeout` seconds did not suffice."""
-    done = _outbox.drain(timeout)
+    """Wait until no record waits any more, then flush `sink`; return False when `timeout` seconds did not suffice.
+
+    A suspended sink is tried once more and not waited for. A sink that flushes is not waited for either, by itself.
+    """
+    if here.works or here.emitting:
+        return False
+    deadline = None if timeout is None else time.monotonic() + timeout
+    made = _outbox.drain(timeout)
+    done = lanes.drain(deadline) and made
+    threads = []
     for leaf in leaves(sink) if sink is not None else ():
-        flush_leaf = getattr(leaf, "flush", None)
-        if callable(flush_leaf):
+        if not callable(flush_leaf := getattr(leaf, "flush", None)):
+            continue
+        if deadline is None:
             try:
                 flush_leaf()
             except Exception as error:
                 failures.note(f"flushing {type(leaf).__name__}", error)
-    return done
+        else:
+            threads.append(aside(flush_leaf, f"flushing {type(leaf).__name__}"))
+    return done if deadline is None else finished(threads, deadline) and done
 
 
 def ledger_of(sink: Sink) -> str | None:
     """Return where the first ledger of `sink` is: a ledger is a sink that can add up what it holds."""
     for leaf in leaves(sink):
         if hasattr(leaf, "totals"):
-            return str(getattr(leaf, "path", type(leaf).__name__))
+            return str(getattr(leaf, "location", getattr(leaf, "path", type(leaf).__name__)))
     return None
 
 
@@ -316,28 +269,53 @@ def reset() -> None:
     counts.__init__()  # type: ignore[misc]
 
 
+def sinks_of(sink: Sink) -> tuple[SinkStatus, ...]:
+    """Return how each of the sinks that records for `sink` end up in is doing."""
+    return tuple(lane_of(leaf).status() for leaf in leaves(sink))
+
+
 def _at_exit() -> None:
-    """End what is still open and write what still waits, for at most about `_EXIT_S` seconds."""
-    global _exiting
+    """End what is still open, write what still waits, flush and close the sinks: in about `_EXIT_S` seconds at most.
+
+    Runs twice, and has the time once.
+    """
+    global _exit_deadline
+    now = time.monotonic()
+    deadline = _exit_deadline = now + _EXIT_S if _exit_deadline is None else max(_exit_deadline, now + _AGAIN_S)
     for call in list(_open):
         call.give_up()
-    if not _outbox.drain(_EXIT_S):
-        _exiting = True
+    if not _outbox.drain(deadline - now):
         _outbox.work_here()
+    lanes.end(deadline)
+    # What a sink does there may take for ever, and is waited for no longer than the rest.
+    threads = [aside(functools.partial(_close, sink), f"closing {type(sink).__name__}") for sink in lanes.sinks()]
+    finished(threads, max(deadline, time.monotonic() + _AGAIN_S))
+
+
+def _close(sink: Sink) -> None:
+    for method in ("flush", "close"):
+        call = getattr(sink, method, None)
+        if callable(call):
+            call()
 
 
 def _before_fork() -> None:
-    _outbox.rest()
+    deadline = time.monotonic() + PATIENCE_S
+    _outbox.rest(deadline)
+    lanes.rest(deadline)
 
 
 def _after_fork_in_parent() -> None:
+    lanes.resume()
     _outbox.resume()
 
 
 def _after_fork_in_child() -> None:
     """The outbox's thread and the calls that were under way belong to the parent, which reports them."""
-    global _outbox
+    global _outbox, _exit_deadline
     _outbox = Outbox()
+    _exit_deadline = None
+    lanes.forget()
     for call in list(_open):
         call.disown()
     _open.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from postgres import database, own_server, postgres  # noqa: F401 - fixtures
 
 import llm_toll_autopatch
 from llm_toll_autopatch import lasting, reporting

@@ -40,6 +40,13 @@ class Environment:
         if wheel is not None:
             self.pip("install", "--no-deps", str(wheel))
 
+    def lose(self, *names: str) -> None:
+        """Find what we depend on no more, if its name begins with one of `names`."""
+        (self.site / "dependencies.pth").unlink()
+        for path in Path(DEPENDENCIES).iterdir():
+            if not path.name.startswith(names) and path.suffix != ".pth":
+                (self.site / path.name).symlink_to(path)
+
     def pip(self, *arguments: str) -> None:
         """Run pip on this environment, without the network."""
         command = [sys.executable, "-m", "pip", "--python", str(self.python), "--disable-pip-version-check"]

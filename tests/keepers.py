@@ -11,16 +11,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from postgres import server
+
 from llm_toll_autopatch.budgets import owner
 from llm_toll_autopatch.budgets.keeper import Claim, Keeper, Reservation
 from llm_toll_autopatch.budgets.limits import Limit
 from llm_toll_autopatch.budgets.memory import MemoryKeeper
+from llm_toll_autopatch.ledger.postgres import PostgresLedger
 from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
 from llm_toll_autopatch.records import new_id
 
 KEEPERS: dict[str, Callable[[Path], Keeper]] = {
     "memory": lambda _: MemoryKeeper(),
     "sqlite": lambda folder: SQLiteLedger(folder / f"{new_id()}.db"),
+    "postgres": lambda _: PostgresLedger(server().new_database(), timeout_s=10),
 }
 LEDGERS = tuple(name for name in KEEPERS if name != "memory")
 

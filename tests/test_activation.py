@@ -232,6 +232,20 @@ class TestNothingStopsAProgram:
         assert (result.returncode, result.stdout) == (3, "runs\n")
         assert result.stderr == f"llm_toll_autopatch is off: {said}\n"
 
+    def test_finders_of_others(self, installed: Environment, sim: Simulator) -> None:
+        """Finders of the old kind, and ones that find the SDK themselves, work as without us."""
+        code = (
+            "import sys\nfrom importlib.machinery import PathFinder\n"
+            "class Old:\n    def find_module(self, name, path=None):\n        return None\n"
+            "class Own:\n    seen = []\n    def find_spec(self, name, path=None, target=None):\n"
+            "        self.seen.append(name)\n        return PathFinder.find_spec(name, path)\n"
+            "sys.meta_path.insert(0, Old())\nsys.meta_path.insert(2, Old())\nsys.meta_path.insert(3, Own())\n"
+        )
+        result = installed.run(
+            "python", "-c", code + OPENAI + "print('openai' in Own.seen)", LLM_TOLL_AUTOPATCH="1", **sim.environment()
+        )
+        assert (result.stdout, result.stderr, len(installed.records())) == ("True\n", "", 1)
+
     def test_no_stderr(self, installed: Environment) -> None:
         """A program without a stderr, to which nothing can be said, runs too."""
         variables = installed.variables(LLM_TOLL_AUTOPATCH="1", LLM_TOLL_AUTOPATCH_SINK="nosuch")
@@ -389,25 +403,27 @@ class TestRun:
     def test_an_interpreter_without_us(self, installed: Environment, sim: Simulator, tmp_path: Path) -> None:
         """The installation that runs it is lent to an interpreter that has none; nothing else of it is."""
         bare = Environment(tmp_path / "venv", None)
+        bare.lose("llm_toll", "wrapt", "genai_prices", "platformdirs")
         (installed.site / "only_ours.py").write_text("")
         code = OPENAI + "import llm_toll_autopatch; print(llm_toll_autopatch.__file__)\nimport only_ours"
         result = installed.run("autotoll", "run", bare.python, "-c", code, **sim.environment())
         assert result.stdout.strip() == str(installed.site / "llm_toll_autopatch" / "__init__.py")
-        assert "ModuleNotFoundError: No module named 'only_ours'" in result.stderr
-        assert len(installed.records()) == 1
+        assert result.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'only_ours'"
+        (record,) = installed.records()
+        assert record.cost_usd
 
     def test_the_users_sitecustomize_runs(self, installed: Environment, tmp_path: Path) -> None:
         """The one that ours hides runs, is the one that the program sees, and ours is not on the path any more."""
         write(tmp_path, "mark = 'mine'", "sitecustomize.py")
         code = "import sitecustomize, sys; print(sitecustomize.mark, [p for p in sys.path if p.endswith('_site')])"
-        command = ("autotoll", "run", "autotoll", "run", "python", "-c", code)
+        command = ("autotoll", "run", "autotoll", "run", installed.python, "-c", code)
         result = installed.run(*command, PYTHONPATH=str(tmp_path), PATH=f"{installed.bin}:/usr/bin:/bin")
         assert (result.stdout, result.stderr) == ("mine []\n", "")
 
     @pytest.mark.parametrize("code", [0, 1, 2, 77])
     def test_exit_codes(self, code: int, installed: Environment) -> None:
         """The exit code is the program's."""
-        result = installed.run("autotoll", "run", "python", "-c", f"raise SystemExit({code})")
+        result = installed.run("autotoll", "run", installed.python, "-c", f"raise SystemExit({code})")
         assert (result.returncode, result.stderr) == (code, "")
 
     def test_signals(self, installed: Environment) -> None:
@@ -417,7 +433,7 @@ class TestRun:
             "print('ready', flush=True); time.sleep(30)"
         )
         for stop, expected in ((signal.SIGTERM, 9), (signal.SIGKILL, -signal.SIGKILL)):
-            command = [str(installed.bin / "autotoll"), "run", "python", "-c", code]
+            command = [str(installed.bin / "autotoll"), "run", str(installed.python), "-c", code]
             with subprocess.Popen(command, env=installed.variables(), stdout=subprocess.PIPE) as process:
                 assert process.stdout is not None
                 assert process.stdout.readline() == b"ready\n"
@@ -426,7 +442,7 @@ class TestRun:
 
     def test_stdin_is_the_programs(self, installed: Environment) -> None:
         """What is piped in reaches the program."""
-        command = [str(installed.bin / "autotoll"), "run", "python", "-c", "print(input())"]
+        command = [str(installed.bin / "autotoll"), "run", str(installed.python), "-c", "print(input())"]
         result = subprocess.run(command, env=installed.variables(), input=b"hello\n", capture_output=True, check=True)
         assert result.stdout == b"hello\n"
 
@@ -434,12 +450,25 @@ class TestRun:
         """The flags of budgets and sinks are variables, which every process below reads; what is not given is not set."""
         code = "import os, json; print(json.dumps({k[19:]: v for k, v in os.environ.items() if k[:19] == 'LLM_TOLL_AUTOPATCH_'}))"
         flags = ["--max-budget", "2.50", "--reset", "daily", "--strict", "--sink", "ledger", "--sink", "log"]
-        result = installed.run("autotoll", "run", *flags, "python", "-c", code)
+        result = installed.run("autotoll", "run", *flags, installed.python, "-c", code)
         found = json.loads(result.stdout)
         del found["LENDER"]
         assert found == {"MAX_BUDGET": "2.50", "RESET": "daily", "STRICT_BUDGET": "true", "SINK": '["ledger", "log"]'}
-        result = installed.run("autotoll", "run", "python", "-c", code)
+        result = installed.run("autotoll", "run", installed.python, "-c", code)
         assert list(json.loads(result.stdout)) == ["LENDER"]
+
+    def test_a_budget_holds_for_all_processes(self, installed: Environment, sim: Simulator) -> None:
+        """`--max-budget` is the project's, whichever process spends it: the call after it is used up is not sent."""
+        command = [sys.executable, "-c", OPENAI]  # one of another environment
+        code = (
+            "import subprocess\n"
+            f"for _ in range(3): print(b'BudgetExceeded' in subprocess.run({command}, stderr=subprocess.PIPE).stderr)"
+        )
+        flags = ("--max-budget", "0.00003", "--project", "small")
+        variables = {"PYTHONPATH": str(ROOT), **sim.environment()}
+        result = installed.run("autotoll", "run", *flags, installed.python, "-c", code, **variables)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "False\nFalse\nTrue\n", "")
+        assert len(sim.requests) == len(installed.records()) == 2
 
     @pytest.mark.parametrize(
         ("flags", "sink"),
@@ -471,6 +500,8 @@ class TestRun:
             (["-m"], 2, "-m needs a module"),
             (["--tag", "x", "prog"], 2, "takes KEY=VALUE such as team=search, not 'x'"),
             (["--sink", "nosuch", "true"], 2, "error: --sink: sink= names the unknown sink 'nosuch'"),
+            (["--max-budget", "much", "true"], 2, "error: --max-budget: "),
+            (["--reset", "hourly", "true"], 2, "error: --reset: "),
             (["nosuch-program"], 127, "autotoll: nosuch-program: no such program"),
             (["./text.txt"], 126, "autotoll: ./text.txt: not executable"),
         ],

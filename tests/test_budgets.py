@@ -403,7 +403,9 @@ def test_when_the_ledger_cannot_say(options: dict[str, Any], refused: bool, tmp_
 
 # Streams that are cut off
 
-LONG = "+chunks=2000"
+LONG = "+chunks=400"
+DEAR = {"*": {"input": 1, "output": 10}}
+"""So that a stream of any model is dear after some 60 chunks."""
 
 
 @pytest.mark.parametrize("source", SYNC, ids=str)
@@ -418,7 +420,7 @@ def _read(source: Source, sim: Simulator) -> tuple[MemorySink, list[Any], list[A
     sim.wait_idle()
     sim.clear()
     sink, chunks = MemorySink(), []
-    with patched(sink=sink, max_budget="0.0009", stop_streams=True), clients_of(sim) as clients:
+    with patched(sink=sink, max_budget="0.0009", stop_streams=True, prices=DEAR), clients_of(sim) as clients:
         stream = source.open(clients, source.model + LONG + "+delay=1")
         with pytest.raises(BudgetExceededError, match="cut off"), warnings.catch_warnings():  # noqa: PT012
             warnings.simplefilter("ignore", BudgetOverrunWarning)
@@ -446,7 +448,7 @@ async def test_an_async_stream_is_cut_off(source: Source, sim: Simulator) -> Non
         await asyncio.to_thread(sim.wait_idle)
     sim.clear()
     sink, chunks = MemorySink(), []
-    with patched(sink=sink, max_budget="0.0009", stop_streams=True):
+    with patched(sink=sink, max_budget="0.0009", stop_streams=True, prices=DEAR):
         async with async_clients_of(sim) as clients:
             stream = await source.open(clients, source.model + LONG + "+delay=1")
             with pytest.raises(BudgetExceededError, match="cut off"), warnings.catch_warnings():  # noqa: PT012

@@ -6,7 +6,7 @@ import inspect
 import io
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from roads import ROADS, Road
 from sources import CLAUDE, GEMINI, GPT, MESSAGES, PROMPT, clients_of
 
-from llm_toll_autopatch import MemorySink, patched
+from llm_toll_autopatch import MemorySink, patched, status
 from llm_toll_autopatch.pricing.prices import Prices
 from llm_toll_autopatch.providers import load
 from llm_toll_autopatch.readers import bounds, embed_content, gemini_bounds, generate_content, interactions
@@ -415,6 +415,61 @@ def test_arguments_of_the_sdk_that_are_not_given() -> None:
     assert bounded(Messages, claude(system=anthropic.NOT_GIVEN, tools=anthropic.omit)) == bounded(Messages, claude())
 
 
+@pytest.fixture
+def ceilings(monkeypatch: pytest.MonkeyPatch) -> list[Ceiling]:
+    """The ceiling of every request, from the arguments with which the SDK's method is really called."""
+    found: list[Ceiling] = []
+
+    def begins(original: Callable[[Reader, Mapping[str, Any]], None]) -> Callable[[Reader, Mapping[str, Any]], None]:
+        def begin(self: Reader, request: Mapping[str, Any]) -> None:
+            found.append(self.ceiling(request))
+            original(self, request)
+
+        return begin
+
+    reader: Any
+    for reader in (ChatCompletions, Messages, Responses, GenerateContent, Interaction):
+        monkeypatch.setattr(reader, "begin", begins(reader.begin))
+    return found
+
+
+def helpers(clients: Any) -> None:
+    """Calls through the SDKs' own helpers, each of which sends a request that is bounded."""
+    gpt = clients.openai.chat.completions
+    with gpt.stream(model=GPT, messages=MESSAGES, max_completion_tokens=9, response_format=Sky) as stream:
+        stream.close()
+    gpt.with_raw_response.create(**chat())
+    with clients.openai.responses.stream(**responses(text_format=Sky)) as stream:
+        stream.close()
+    answer = gpt.create(**chat(model=f"{GPT}+tools", tools=[TOOL]))
+    called = {"role": "tool", "tool_call_id": "1", "content": "x"}
+    gpt.create(**chat(messages=[*MESSAGES, answer.choices[0].message, called]))
+    with clients.anthropic.messages.stream(**claude()) as stream:
+        stream.close()
+    run = clients.anthropic.beta.messages.tool_runner
+    whole = {"thread": False} if "thread" in inspect.signature(run).parameters else {}
+    tools = [anthropic.beta_tool(look_up)]
+    runner = run(model=f"{CLAUDE}+tools", max_tokens=9, messages=MESSAGES, tools=tools, **whole)
+    assert len(list(runner)) == 2
+    clients.google.models.generate_content(**gemini(tools=[look_up]) | {"model": f"{GEMINI}+tools"})
+    talk = clients.google.chats.create(model=GEMINI, config={"max_output_tokens": 9})
+    talk.send_message(PROMPT)
+    talk.send_message(PROMPT)
+    clients.google.interactions.create(**interact())
+
+
+@pytest.mark.filterwarnings("ignore::llm_toll_autopatch.TokenEstimateWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_helpers_of_the_sdks_send(ceilings: list[Ceiling], sim: Simulator) -> None:
+    """What the SDKs' helpers hand to the methods is bounded as what users do: sentinels, models, history."""
+    with patched(), clients_of(sim) as clients:
+        helpers(clients)
+    reasons = [ceiling.unbounded for ceiling in ceilings if ceiling.unbounded is not None]
+    assert len(ceilings) == 13
+    assert len(reasons) == 1  # the second hop of Gemini's function calling, which hands back a thought's signature
+    assert "a signature that stands for thoughts" in reasons[0]
+
+
 def test_what_is_written_into_a_cache_costs_more() -> None:
     """All of the input may be written into a cache: at the rate of an hour where any of it is to last so long."""
     marked = {"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}
@@ -432,7 +487,7 @@ def test_the_dearest_tier_counts() -> None:
     assert ChatCompletions().ceiling(chat(service_tier="auto")).tiers == (None, "priority")
     assert ChatCompletions().ceiling(chat(service_tier="default")).tiers == ("default",)
     assert Messages().ceiling(claude(speed="fast")).tiers == ("fast",)
-    assert GenerateContent().ceiling(gemini(service_tier=types.ServiceTier.FLEX)).tiers == ("flex",)
+    assert GenerateContent().ceiling(gemini(service_tier="FLEX")).tiers == ("flex",)
 
     def most(model: str, *tiers: str | None) -> int | None:
         usage = Usage(input_tokens=1_000, output_tokens=1_000)
@@ -446,6 +501,14 @@ def test_the_dearest_tier_counts() -> None:
     assert most(GPT, "scale") is None
     assert most("nobody-knows-this") is None
     assert most("gpt-3.5-turbo-instruct", None, "priority") == most("gpt-3.5-turbo-instruct", None)
+
+
+def test_a_tier_without_a_price_is_no_unknown_price(sim: Simulator) -> None:
+    """Asking what a model would cost at a tier that it does not have warns nobody, and is no unknown price."""
+    with patched(max_budget=1, strict_budget=True), clients_of(sim) as clients:
+        clients.openai.completions.create(model="gpt-3.5-turbo-instruct", prompt=PROMPT, max_tokens=9)
+        assert not status().unknown_prices
+    assert len(sim.requests) == 1
 
 
 def test_the_dearest_form_counts() -> None:

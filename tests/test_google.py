@@ -15,7 +15,7 @@ from google import genai
 from google.genai import types
 from sources import GEMINI, PROMPT, google_options
 
-from llm_toll_autopatch import MemorySink, flush, patched
+from llm_toll_autopatch import MemorySink, flush, lasting, patched, status
 from llm_toll_autopatch.records import CallRecord
 from llm_toll_autopatch.simulator import Simulator
 
@@ -361,7 +361,6 @@ async def test_a_break_in_a_later_request_of_an_async_interaction(
     assert sim.requests[1].hung_up
 
 
-@GENERATED
 def test_an_interaction_in_the_background_is_recorded_when_it_is_fetched(
     clients: Clients, sink: MemorySink, sim: Simulator
 ) -> None:
@@ -375,7 +374,43 @@ def test_an_interaction_in_the_background_is_recorded_when_it_is_fetched(
     assert record.response_id == begun.id
 
 
-@GENERATED
+def test_an_interaction_that_is_cancelled_or_looked_at_by_other_roads(
+    clients: Clients, sink: MemorySink, sim: Simulator
+) -> None:
+    """Cancelling tells what had been used; a stream of it, resumed, and a raw response too: one record each, once."""
+    interactions = clients.gemini.interactions
+    begun = [interactions.create(model=GEMINI, input=PROMPT, background=True).id for _ in range(3)]
+    assert status().open_calls == 3
+    assert interactions.cancel(begun[0]).status == "cancelled"
+    for number, _ in enumerate(interactions.get(begun[1], stream=True)):
+        if number == 1:
+            break
+    assert [record.response_id for record in sink.records] == begun[:1]
+    assert list(interactions.get(begun[1], stream=True))
+    interactions.with_raw_response.get(begun[2]).parse()
+    assert figures(sink) == [("completed", "reported", 25, 8)] * 3
+    assert [record.response_id for record in sink.records] == begun
+    assert status().open_calls == 0
+
+
+@pytest.mark.filterwarnings("ignore::llm_toll_autopatch.TokenEstimateWarning")
+def test_an_interaction_that_nobody_fetches(clients: Clients, sink: MemorySink) -> None:
+    """What runs in the background and is never looked at again is recorded at the end, as an estimate."""
+    clients.gemini.interactions.create(model=GEMINI, input=PROMPT, background=True)
+    assert not sink.records
+    lasting.give_up()
+    flush(5)
+    assert [(record.outcome, record.usage_source) for record in sink.records] == [("abandoned", "estimated")]
+
+
+@pytest.mark.filterwarnings("ignore::llm_toll_autopatch.TokenEstimateWarning")
+def test_an_error_in_the_stream_of_an_interaction(clients: Clients, sink: MemorySink) -> None:
+    """The SDK hands out the event of an error like any other: the record is that of an error all the same."""
+    events = clients.gemini.interactions.create(model=f"{GEMINI}+error-after=2", input=PROMPT, stream=True)
+    assert [event.event_type for event in events][-1] == "error"
+    assert [record.outcome for record in sink.records] == ["error"]
+
+
 async def test_an_async_interaction_in_the_background_is_recorded_when_it_is_fetched(
     aclients: Clients, sink: MemorySink
 ) -> None:
@@ -466,6 +501,17 @@ def test_batch_results_are_recorded_once(clients: Clients, sink: MemorySink, sim
     assert (record.model, record.response_model) == (f"models/{GEMINI}", GEMINI)
     assert (record.usage.input_tokens, record.usage.output_tokens, record.usage_source) == (40, 5, "reported")
     assert record.response_id
+
+
+def test_results_of_a_batch_of_embeddings(clients: Clients, sink: MemorySink) -> None:
+    """Each embedding of a batch is one record, at the batch price, once."""
+    for _ in range(2):
+        job = clients.gemini.batches.get(name="batches/gemini-embedding-001+in=43")
+        assert len(job.dest.inlined_embed_content_responses) == 2
+    flush(5)
+    assert [(record.operation, record.service_tier, record.usage.input_tokens) for record in sink] == [
+        ("batch", "batch", 43)
+    ] * 2
 
 
 async def test_async_batch_results_are_recorded_once(aclients: Clients, sink: MemorySink) -> None:

@@ -104,6 +104,57 @@ def test_a_streamed_run_is_one_record(sim: Simulator) -> None:
     assert (record.usage.input_tokens, record.usage.output_tokens, record.stream) == (25, 8, True)
 
 
+def test_a_run_that_is_cancelled(sim: Simulator) -> None:
+    """A run that is cancelled, or given its tools' results by a plain call, is one record when it is known to be over."""
+    with patched() as sink, clients_of(sim) as clients:
+        runs = clients.openai.beta.threads.runs
+        run = runs.create(thread_id="thread_1", assistant_id="asst_1", model=GPT)
+        runs.retrieve(run.id, thread_id="thread_1")
+        assert runs.cancel(run.id, thread_id="thread_1").status == "completed"
+        runs.cancel(run.id, thread_id="thread_1")
+        waiting = runs.create_and_poll(
+            thread_id="thread_1", assistant_id="asst_1", model=f"{GPT}+tools", poll_interval_ms=1
+        )
+        outputs: Any = [{"tool_call_id": "x", "output": "Rain."}]
+        again = runs.submit_tool_outputs(run_id=waiting.id, thread_id="thread_1", tool_outputs=outputs)
+        assert again.status == "queued"
+        assert len(sink.records) == 1  # type: ignore[attr-defined]
+        assert list(
+            runs.submit_tool_outputs(run_id=waiting.id, thread_id="thread_1", tool_outputs=outputs, stream=True)
+        )
+    records = sink.records  # type: ignore[attr-defined]
+    assert [(record.method, record.usage.input_tokens, record.usage_source) for record in records] == [
+        ("beta.threads.runs.create", 25, "reported")
+    ] * 2
+    assert [record.response_id for record in records] == [run.id, waiting.id]
+
+
+def test_the_older_name_of_a_helper(sim: Simulator) -> None:
+    """`create_and_stream` is `stream` by another name, and is one record too."""
+    with patched() as sink, clients_of(sim) as clients:
+        runs = clients.openai.beta.threads.runs
+        with runs.create_and_stream(thread_id="thread_1", assistant_id="asst_1", model=GPT) as stream:
+            stream.until_done()
+    (record,) = sink.records  # type: ignore[attr-defined]
+    assert (record.method, record.usage.output_tokens) == ("beta.threads.runs.create_and_stream", 8)
+
+
+def test_a_beta_response_in_the_background(sim: Simulator) -> None:
+    """The beta's background responses are found to be done, or cancelled, as the others are; each is one record."""
+    pytest.importorskip("openai.resources.beta.responses")
+    with patched() as sink, clients_of(sim) as clients:
+        beta = clients.openai.beta.responses
+        done, cancelled = (beta.create(model=GPT, input=PROMPT, background=True).id for _ in range(2))
+        for _ in range(3):
+            beta.retrieve(done)
+        for _ in range(3):
+            beta.cancel(cancelled)
+        assert list(beta.retrieve(done, stream=True))
+    records = sink.records  # type: ignore[attr-defined]
+    assert [(record.method, record.usage.output_tokens) for record in records] == [("beta.responses.create", 8)] * 2
+    assert [record.response_id for record in records] == [done, cancelled]
+
+
 def test_a_batch_is_one_record(sim: Simulator) -> None:
     """A batch is recorded when it has ended, once, at the batch tier."""
     with patched() as sink, clients_of(sim) as clients:

@@ -37,7 +37,15 @@ from sockets import (
 )  # fmt: skip
 from websockets.exceptions import ConnectionClosed
 
-from llm_toll_autopatch import MemorySink, flush, patched, scope, status
+from llm_toll_autopatch import (
+    BudgetExceededError,
+    BudgetOverrunWarning,
+    MemorySink,
+    flush,
+    patched,
+    scope,
+    status,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::llm_toll_autopatch.TokenEstimateWarning"),
@@ -353,3 +361,28 @@ def test_methods_are_put_back() -> None:
         live.close()
     assert isinstance(sink, MemorySink)
     assert not sink.records
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_no_session_is_opened_when_nothing_is_left(road: str, kind: str) -> None:
+    """A connection is not opened when a budget is used up, nor, since nobody knows what it will cost, under a strict one."""
+    limits: list[dict[str, Any]] = [{"max_budget": 0}, {"max_budget": 5, "strict_budget": True}]
+    for options in limits:
+        with patched(**options), pytest.raises(BudgetExceededError):
+            talk(kind, road, [])
+
+
+@pytest.mark.parametrize("road", RESPONSES)
+def test_no_response_is_asked_for_when_nothing_is_left(road: str, kind: str) -> None:
+    """On a connection that is open, a response is not asked for any more once the budget of its opener is used up."""
+
+    def ask_for_more(live: Any) -> None:
+        with scope("other"), pytest.raises(BudgetExceededError):  # noqa: PT012
+            sent = live.send({"type": "response.create"})
+            if kind == "async":
+                sent.send(None)  # as awaiting it would
+
+    with patched(max_budget="0.00000001") as sink, pytest.warns(BudgetOverrunWarning):
+        talk(kind, road, [response("completed", "r1", tokens(10, 5))], inside=ask_for_more)
+    assert isinstance(sink, MemorySink)
+    assert len(sink.records) == 1

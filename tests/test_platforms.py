@@ -59,12 +59,23 @@ CLIENTS: dict[str, tuple[str, Callable[[Simulator], Any], Ask]] = {
     "Foundry, beta": ("azure", lambda s: anthropic.AnthropicFoundry(base_url=s.url, api_key="k"), beta),
     "Bedrock": ("bedrock", lambda s: anthropic.AnthropicBedrock(base_url=s.url, api_key="k", aws_region="us-east-1"), message),
     "Bedrock, beta": ("bedrock", lambda s: anthropic.AnthropicBedrock(base_url=s.url, api_key="k", aws_region="us-east-1"), beta),
+    "Mantle": ("bedrock", lambda s: anthropic.AnthropicBedrockMantle(base_url=s.url, skip_auth=True), message),
+    "Mantle, beta": ("bedrock", lambda s: anthropic.AnthropicBedrockMantle(base_url=s.url, skip_auth=True), beta),
+    "AWS": ("bedrock", lambda s: anthropic.AnthropicAWS(base_url=s.url, skip_auth=True), message),
+    "AWS, beta": ("bedrock", lambda s: anthropic.AnthropicAWS(base_url=s.url, skip_auth=True), beta),
+    "Google Cloud": ("vertex", lambda s: anthropic.AnthropicGoogleCloud(base_url=s.url, skip_auth=True), message),
+    "Google Cloud, beta": ("vertex", lambda s: anthropic.AnthropicGoogleCloud(base_url=s.url, skip_auth=True), beta),
     "Vertex": ("vertex", _vertex, message),
     "Vertex, beta": ("vertex", _vertex, beta),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CLIENTS)
+CLASSES = {"Mantle": "AnthropicBedrockMantle", "AWS": "AnthropicAWS", "Google Cloud": "AnthropicGoogleCloud"}
+HERE = [name for name in CLIENTS if hasattr(anthropic, CLASSES.get(name.partition(",")[0], "Anthropic"))]
+"""Those that this version of the SDK has."""
+
+
+@pytest.mark.parametrize("name", HERE)
 def test_the_label_and_the_host(name: str, sim: Simulator) -> None:
     """The record says whose platform was called and at which host, once, by whatever client."""
     label, make, ask = CLIENTS[name]
@@ -77,6 +88,58 @@ def test_the_label_and_the_host(name: str, sim: Simulator) -> None:
     assert (record.provider, record.endpoint) == (label, "127.0.0.1")
     assert record.usage_source == "reported"
     openai._reset_client()
+
+
+def _bedrock(sim: Simulator) -> Any:
+    return anthropic.AnthropicBedrock(base_url=sim.url, aws_region="us-east-1", api_key="k", max_retries=0)
+
+
+STREAMED: Any = {"model": CLAUDE, "max_tokens": 10, "messages": MESSAGES, "stream": True}
+
+
+@pytest.mark.parametrize("api", ["messages", "beta.messages"])
+def test_bedrocks_streams(api: str, sim: Simulator) -> None:
+    """Amazon's binary events are metered as others are: as a stream, raw, and where the user reads the bytes himself."""
+    with patched() as sink, _bedrock(sim) as client:
+        messages = client.beta.messages if api == "beta.messages" else client.messages
+        assert len(list(messages.create(**STREAMED))) > 8
+        assert len(list(messages.with_raw_response.create(**STREAMED).parse())) > 8
+        with messages.with_streaming_response.create(**STREAMED) as raw:
+            assert len(list(raw.parse())) > 8
+        with messages.with_streaming_response.create(**STREAMED) as raw:
+            assert b"message_stop" not in b"".join(raw.iter_bytes())  # it is there in base64
+    records = sink.records  # type: ignore[attr-defined]
+    assert [(each.usage_source, each.usage.input_tokens, each.usage.output_tokens) for each in records] == [
+        ("reported", 25, 8)
+    ] * 4
+    assert {(each.provider, each.stream, each.outcome) for each in records} == {("bedrock", True, "completed")}
+
+
+@pytest.mark.filterwarnings("ignore::llm_toll_autopatch.TokenEstimateWarning")
+def test_bedrocks_streams_that_end_early(sim: Simulator) -> None:
+    """One that is left, unread or half-read, and one that fails are one record each, with what had been told."""
+    with patched() as sink, _bedrock(sim) as client:
+        for _ in client.messages.create(**STREAMED):
+            break
+        with client.messages.with_streaming_response.create(**STREAMED) as raw:
+            assert next(raw.iter_bytes(64))
+        with pytest.raises(anthropic.APIStatusError):
+            list(client.messages.create(**{**STREAMED, "model": f"{CLAUDE}+error-after=2"}))
+    records = sink.records  # type: ignore[attr-defined]
+    assert [(each.outcome, each.usage_source) for each in records[::2]] == [("closed", "partial"), ("error", "partial")]
+    assert records[1].outcome == "closed"
+
+
+async def test_bedrocks_async_streams(sim: Simulator) -> None:
+    """The same, async."""
+    client = anthropic.AsyncAnthropicBedrock(base_url=sim.url, aws_region="us-east-1", api_key="k")
+    with patched() as sink:
+        assert [event async for event in await client.messages.create(**STREAMED)]
+        async with client.messages.with_streaming_response.create(**STREAMED) as raw:
+            assert [data async for data in raw.iter_bytes()]
+    await client.close()
+    records = sink.records  # type: ignore[attr-defined]
+    assert [(each.usage_source, each.usage.output_tokens) for each in records] == [("reported", 8)] * 2
 
 
 def test_a_copy_of_a_patched_method_is_wrapped_once(sim: Simulator) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import anthropic
 import pytest
+from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
 from openai import AsyncStream, OpenAI, Stream
 from openai._base_client import SyncAPIClient
 from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from sources import GPT, MESSAGES, PROMPT, async_clients_of, clients_of
+from sources import CLAUDE, GPT, MESSAGES, PROMPT, async_clients_of, clients_of
 
 from llm_toll_autopatch import MemorySink, patched
 from llm_toll_autopatch.simulator import Simulator
@@ -71,6 +73,42 @@ async def test_async(sim: Simulator) -> None:
             assert [chunk async for chunk in await stream(clients.openai, AsyncStream)]
     assert isinstance(sink, MemorySink)
     assert [record.usage_source for record in sink.records] == ["reported", "estimated"]
+
+
+MESSAGE: Any = {"model": CLAUDE, "max_tokens": 10, "messages": MESSAGES}
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages?beta=true"])
+def test_anthropics(path: str, sim: Simulator) -> None:
+    """What is posted to Anthropic's messages is one record, plain and streamed; counting tokens is free."""
+    with patched() as sink, clients_of(sim) as clients:
+        client = clients.anthropic
+        assert client.post(path, cast_to=Message, body=MESSAGE).content
+        events = client.post(
+            path,
+            cast_to=Message,
+            body={**MESSAGE, "stream": True},
+            stream=True,
+            stream_cls=anthropic.Stream[RawMessageStreamEvent],
+        )
+        assert len(list(events)) > 8
+        client.post("/v1/messages/count_tokens", cast_to=MessageTokensCount, body=MESSAGE)
+        client.messages.create(**MESSAGE)
+        with client.messages.stream(**MESSAGE) as stream:
+            stream.until_done()
+    assert isinstance(sink, MemorySink)
+    assert [(record.method, record.stream, record.usage.output_tokens) for record in sink] == [
+        ("post", False, 8), ("post", True, 8), ("messages.create", False, 8), ("messages.stream", True, 8),
+    ]  # fmt: skip
+
+
+async def test_anthropics_async(sim: Simulator) -> None:
+    """The same, async."""
+    with patched() as sink:
+        async with async_clients_of(sim) as clients:
+            await clients.anthropic.post("/v1/messages", cast_to=Message, body=MESSAGE)
+    assert isinstance(sink, MemorySink)
+    assert [(record.method, record.provider) for record in sink] == [("post", "anthropic")]
 
 
 def test_methods_are_counted_once(sim: Simulator) -> None:

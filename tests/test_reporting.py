@@ -32,6 +32,7 @@ from llm_toll_autopatch import (
     reporting,
     status,
 )
+from llm_toll_autopatch import lane as lane_module
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.simulator import Simulator
 from llm_toll_autopatch.sinks import SinkUnavailableError
@@ -111,8 +112,26 @@ def test_a_thread_waits_for_a_busy_ledger(sim: Simulator, tmp_path: Path) -> Non
     assert failures.total == 0
 
 
-async def test_an_event_loop_does_not_wait_for_a_busy_ledger(sim: Simulator, tmp_path: Path) -> None:
-    """While another process holds the ledger's lock the event loop goes on, and an async call awaits its record."""
+async def _create(clients: Any) -> None:
+    await clients.openai.chat.completions.create(model=GPT, messages=MESSAGES)
+
+
+async def _retrieve(clients: Any) -> None:
+    batch = f"batch_{GPT}~busy"
+    for _ in range(2):  # at the first look it is under way
+        await clients.openai.batches.retrieve(batch)
+
+
+async def _results(clients: Any) -> None:
+    async for _ in await clients.anthropic.messages.batches.results("msgbatch_claude-sonnet-5-5~busy"):
+        pass
+
+
+@pytest.mark.parametrize(("use", "records"), [(_create, 1), (_retrieve, 1), (_results, 2)])
+async def test_an_event_loop_does_not_wait_for_a_busy_ledger(
+    use: Any, records: int, sim: Simulator, tmp_path: Path
+) -> None:
+    """While another process holds the ledger's lock the event loop goes on, and async code awaits its records."""
     path = tmp_path / "ledger.db"
     with locked(path) as other, patched(sink=f"sqlite:///{path}"), SQLiteLedger(path) as reader:
 
@@ -125,14 +144,14 @@ async def test_an_event_loop_does_not_wait_for_a_busy_ledger(sim: Simulator, tmp
 
         async with async_clients_of(sim) as clients:
             turns = asyncio.create_task(release_after_many_turns())
-            await clients.openai.chat.completions.create(model=GPT, messages=MESSAGES)
-            assert len(list(reader.records())) == 1
+            await use(clients)
+            assert len(list(reader.records())) == records
             await turns
             other.execute("BEGIN IMMEDIATE")
             turns = asyncio.create_task(release_after_many_turns())
             async for _ in await clients.openai.responses.create(model=GPT, input=PROMPT, stream=True):
                 pass
-            assert len(list(reader.records())) == 2
+            assert len(list(reader.records())) == records + 1
             await turns
     assert failures.total == 0
 
@@ -166,7 +185,7 @@ def test_a_full_queue_drops_and_says_so(
     sim: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The queue is bounded: what does not fit is counted as dropped and logged."""
-    monkeypatch.setattr(reporting, "QUEUE_BOUND", 0)
+    monkeypatch.setattr(lane_module, "QUEUE_BOUND", 0)
     with patched(sink=Busy(1)):
         ask(sim)
         assert status().dropped == 1

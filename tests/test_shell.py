@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 from terminals import command, run
 from test_cli import Shell, autotoll, ledger
 
-from llm_toll_autopatch.cli import COMMANDS
+from llm_toll_autopatch.cli import COMMANDS, parser_of
 from llm_toll_autopatch.ledger import SQLiteLedger
 
 __all__ = ["autotoll", "ledger"]  # fixtures
@@ -128,6 +130,22 @@ class TestDemo:
         done = run("demo", PYTHONPATH=hidden("openai", "anthropic", "google.genai"))
         assert (done.returncode, done.stdout) == (1, "")
         assert "pip install 'llm-toll-autopatch[all]'" in done.stderr
+
+
+def documented() -> list[str]:
+    """The commands in the code blocks of the documentation."""
+    text = (Path(__file__).parent.parent / "docs" / "command-line.md").read_text(encoding="utf-8")
+    lines = [line for block in text.split("```")[1::2] for line in block.splitlines()]
+    return [line.partition("autotoll ")[2] for line in lines if line.startswith("autotoll ")]
+
+
+@pytest.mark.parametrize("line", documented())
+def test_documented(line: str) -> None:
+    """Every command in the documentation has the arguments that it takes."""
+    arguments = list(takewhile(lambda word: word not in {"|", ">"}, shlex.split(line, comments=True)))
+    parsed = parser_of(arguments).parse_args(arguments)
+    assert parsed.command == arguments[0]
+    assert callable(parsed.run)
 
 
 def test_errors_are_a_line(tmp_path: Path) -> None:

@@ -355,7 +355,7 @@ class TestResolve:
         assert [part for part in parts if part not in str(caught.value)] == []
 
     @pytest.mark.parametrize(
-        "spec", ["mysql://ann:s3cret@host/db", "postgres:ann:s3cret@host", "ann:s3cret@host", "x://h/?password=s3cret"]
+        "spec", ["mysql://ann:s3cret@host/db", "oracle:ann:s3cret@host", "ann:s3cret@host", "x://h/?password=s3cret"]
     )
     def test_credentials_are_not_shown(self, spec: str) -> None:
         """The message about a URL has nothing of it but the scheme."""

@@ -18,10 +18,22 @@ class _Lender(object):
             return None
         from importlib.machinery import PathFinder
 
-        # The latter is where this installation has what it depends on, which `autotoll run` found out.
-        homes = [os.path.dirname(os.path.dirname(_HERE))]
-        homes += os.environ.get("LLM_TOLL_AUTOPATCH_LENDER", "").split(os.pathsep)
-        return PathFinder.find_spec(fullname, [home for home in homes if home])
+        return PathFinder.find_spec(fullname, _homes())
+
+    def find_distributions(self, context=None):
+        """Let a package that is lent find out its own version."""
+        name = getattr(context, "name", None)
+        if name is None or name.lower().replace("-", "_") not in _LENT:
+            return []
+        from importlib.metadata import DistributionFinder, MetadataPathFinder
+
+        return MetadataPathFinder.find_distributions(DistributionFinder.Context(name=name, path=_homes()))
+
+
+def _homes():
+    """Return where this installation is, and where it has what it depends on, which `autotoll run` found out."""
+    homes = os.environ.get("LLM_TOLL_AUTOPATCH_LENDER", "").split(os.pathsep)
+    return [home for home in [os.path.dirname(os.path.dirname(_HERE))] + homes if home]
 
 
 def _activate():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch import reporting, user_warnings
@@ -13,6 +13,7 @@ from llm_toll_autopatch.budgets.errors import (
     BudgetOverrunWarning,
     BudgetUnavailableError,
     LocalRateLimitError,
+    UnboundedCostError,
 )
 from llm_toll_autopatch.budgets.keeper import Claim, Reservation
 from llm_toll_autopatch.budgets.limits import window_of
@@ -21,6 +22,7 @@ from llm_toll_autopatch.budgets.stopping import Allowance
 from llm_toll_autopatch.budgets.worst_case import WorstCase
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.ledger.money import format_usd, from_nano_usd
+from llm_toll_autopatch.records import new_id
 from llm_toll_autopatch.sinks import SinkUnavailableError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.budgets.limits import Limit
     from llm_toll_autopatch.metering import Call
     from llm_toll_autopatch.records import CallRecord
+    from llm_toll_autopatch.settings import Settings
     from llm_toll_autopatch.sinks import Sink
 
     Reserve = Callable[[Reservation], Refusal | None]
@@ -127,6 +130,53 @@ async def admit_async(call: Call, request: Mapping[str, Any]) -> None:
     _admitted(call, admission, asked)
 
 
+def ask(settings: Settings, method: str) -> None:
+    """Raise if a limit has no room for work of which nobody can say yet what it will be; hold nothing.
+
+    Raises:
+        BudgetExceededError: A budget has no room, or is a strict one.
+        LocalRateLimitError: A limit on 60 seconds has none.
+    """
+    question = _Question(settings, method)
+    admission = Admission(question.id)
+    try:
+        for keeper, claims in question.claims():
+            _take(question, admission, keeper, _reservation(question, claims), keeper.reserve)
+    finally:
+        reporting.released(admission)
+
+
+async def ask_async(settings: Settings, method: str) -> None:
+    """Do as `ask` does, without holding up the event loop."""
+    question = _Question(settings, method)
+    admission = Admission(question.id)
+    try:
+        for keeper, claims in question.claims():
+            await _take_async(question, admission, keeper, _reservation(question, claims))
+    finally:
+        reporting.released(admission)
+
+
+class _Question:
+    """What stands in a call's place where there is none yet."""
+
+    def __init__(self, settings: Settings, method: str) -> None:
+        self.id = new_id()
+        self.settings = settings
+        self.started_at = datetime.now(UTC)
+        self._method = method
+
+    def claims(self) -> list[tuple[Keeper, list[Claim]]]:
+        """Return what to ask of each keeper."""
+        for limit, _ in self.settings.limits:
+            if self.settings.strict_budget and limit.unit != "calls":
+                reason = (
+                    f"nothing bounds what a session of {self._method} uses; scope(strict_budget=False) lets it pass"
+                )
+                raise UnboundedCostError(limit.project, None, limit.max_budget, reason)
+        return _by_keeper(self, _at_least)
+
+
 def admit_due(call: Call) -> None:
     """Have `call`, whose work is under way already, charged to the limits of its settings. Never raises.
 
@@ -154,7 +204,7 @@ def _at_least(limit: Limit) -> int:
     return 1 if limit.unit == "calls" else 0
 
 
-def _by_keeper(call: Call, amount: Callable[[Limit], int]) -> list[tuple[Keeper, list[Claim]]]:
+def _by_keeper(call: Call | _Question, amount: Callable[[Limit], int]) -> list[tuple[Keeper, list[Claim]]]:
     """Return the claims on each keeper; those of the process's own memory first, for they are quickly given back."""
     found: dict[int, tuple[Keeper, list[Claim]]] = {}
     for limit, keeper in call.settings.limits:
@@ -162,12 +212,14 @@ def _by_keeper(call: Call, amount: Callable[[Limit], int]) -> list[tuple[Keeper,
     return sorted(found.values(), key=lambda each: not isinstance(each[0], MemoryKeeper))
 
 
-def _reservation(call: Call, claims: Sequence[Claim], *, is_due: bool = False) -> Reservation:
+def _reservation(call: Call | _Question, claims: Sequence[Claim], *, is_due: bool = False) -> Reservation:
     at = call.started_at
     return Reservation(call.id, tuple(claims), at, at + _EXPIRY, call.settings.on_orphan, is_due)
 
 
-def _take(call: Call, admission: Admission, keeper: Keeper, reservation: Reservation, reserve: Reserve) -> None:
+def _take(
+    call: Call | _Question, admission: Admission, keeper: Keeper, reservation: Reservation, reserve: Reserve
+) -> None:
     """Reserve, and raise if that is refused; or, as the settings decide, if the keeper cannot be asked."""
     try:
         refusal = reserve(reservation)
@@ -177,7 +229,7 @@ def _take(call: Call, admission: Admission, keeper: Keeper, reservation: Reserva
     _taken(admission, keeper, reservation, refusal)
 
 
-async def _take_async(call: Call, admission: Admission, keeper: Keeper, reservation: Reservation) -> None:
+async def _take_async(call: Call | _Question, admission: Admission, keeper: Keeper, reservation: Reservation) -> None:
     try:
         refusal = getattr(keeper, "reserve_now", keeper.reserve)(reservation)
     except SinkUnavailableError:
@@ -210,7 +262,7 @@ def _admitted(call: Call, admission: Admission, asked: Sequence[tuple[Keeper, Re
         call.allowance = Allowance(budgets) if budgets else None
 
 
-def _unavailable(call: Call, reservation: Reservation, error: Exception) -> None:
+def _unavailable(call: Call | _Question, reservation: Reservation, error: Exception) -> None:
     """Raise for a keeper that cannot be asked, or let the call pass, as `on_ledger_error` has it."""
     settings = call.settings
     failures.note("asking what is left of the limits", error)

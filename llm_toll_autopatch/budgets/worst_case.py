@@ -63,12 +63,11 @@ class WorstCase:
     def _priced(self, limit: Limit) -> int:
         call, ceiling = self._call, self._ceiling
         assert ceiling is not None
-        assert ceiling.usage is not None
-        costs = [call.price(ceiling.usage, tier) for tier in ceiling.tiers]
-        if costs[0] is None:
+        cost = call.most(ceiling)
+        if cost is None:
             reason = (
                 f"no price is known for model {call.model!r} at {call.endpoint}; pass prices={{{call.model!r}: "
                 "{'input': …, 'output': …}} (USD per million tokens), or use another model"
             )
             raise UnboundedCostError(limit.project, None, limit.max_budget, reason)
-        return min(max(cost for cost in costs if cost is not None), AMOUNT_MAX)
+        return min(cost, AMOUNT_MAX)

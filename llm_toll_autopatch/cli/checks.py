@@ -9,8 +9,10 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from llm_toll_autopatch.cli.following import is_there
 from llm_toll_autopatch.cli.spending import calls_text
 from llm_toll_autopatch.ledger.errors import LedgerError
+from llm_toll_autopatch.ledger.totals import sum_totals
 from llm_toll_autopatch.sdks import SDKS
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llm_toll_autopatch.health import ProviderStatus
-    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+    from llm_toll_autopatch.ledger.location import Ledger
 
 __all__ = ["Finding", "activated", "ledger", "libraries", "prices", "sdks", "settings"]
 
@@ -118,10 +120,19 @@ def _sdk(name: str, provider: ProviderStatus) -> Iterator[Finding]:
         yield Finding("note", name, f"also wrapped by {module}")
 
 
-def ledger(asked: SQLiteLedger, *, thorough: bool) -> Iterator[Finding]:
+def ledger(asked: Ledger, *, thorough: bool) -> Iterator[Finding]:
     """Say whether the ledger is sound, and what is in it."""
+    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
     from llm_toll_autopatch.ledger.sqlite_health import examine
 
+    if not isinstance(asked, SQLiteLedger):
+        try:
+            calls = sum_totals(asked.totals()).calls
+        except LedgerError as error:
+            yield Finding("wrong", "ledger", str(error))
+        else:
+            yield Finding("ok", "ledger", f"{asked.location}: {calls_text(calls)}")
+        return
     if not asked.path.exists():
         place = _nearest(asked.path)
         if os.access(place, os.W_OK):
@@ -154,9 +165,9 @@ def _nearest(path: Path) -> Path:
     return next(parent for parent in path.parents if parent.exists())
 
 
-def prices(asked: SQLiteLedger) -> Iterator[Finding]:
+def prices(asked: Ledger) -> Iterator[Finding]:
     """Say which models' calls have no known cost."""
-    if not asked.path.exists():
+    if not is_there(asked):
         return
     try:
         groups = asked.totals(["model"], where={"usage_source": ["reported", "partial", "estimated"]})

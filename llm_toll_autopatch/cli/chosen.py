@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 from llm_toll_autopatch import sources
 from llm_toll_autopatch.cli import periods
 from llm_toll_autopatch.ledger.groupings import TAG
-from llm_toll_autopatch.ledger.location import SQLITE_SCHEME, path_from_url
+from llm_toll_autopatch.ledger.location import SCHEMES, ledger_at
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+    from llm_toll_autopatch.ledger.location import Ledger
     from llm_toll_autopatch.pricing.prices import Prices
 
 __all__ = [
@@ -48,23 +48,21 @@ def add_ledger(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ledger",
         metavar="PATH",
-        help="the ledger: a path or a sqlite:/// URL (default: the sink of the settings if that is such a URL, which"
-        " `autotoll config` shows, or else the file in the user's data directory)",
+        help="the ledger: a path, or a sqlite:/// or postgresql:// URL (default: the sink of the settings if that is"
+        " such a URL, which `autotoll config` shows, or else the file in the user's data directory)",
     )
     parser.set_defaults(error=parser.error)
 
 
-def ledger(arguments: argparse.Namespace) -> SQLiteLedger:
+def ledger(arguments: argparse.Namespace) -> Ledger:
     """Return the ledger that `--ledger` or the environment names; end the program if they name none."""
     try:
-        path = _given("--ledger", arguments.ledger, _path)
-        if path is None:
-            path = _given(*_configured(), path_from_url)
-    except (TypeError, ValueError) as error:
+        found = _given("--ledger", arguments.ledger, ledger_at)
+        if found is None:
+            found = _given(*_configured(), ledger_at)
+        return ledger_at(None) if found is None else found
+    except (ImportError, TypeError, ValueError) as error:
         _end(arguments, str(error))
-    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
-
-    return SQLiteLedger(path)
 
 
 def add_period(parser: argparse.ArgumentParser) -> None:
@@ -135,10 +133,6 @@ def _end(arguments: argparse.Namespace, message: str) -> NoReturn:
     raise SystemExit(2)  # argparse has ended the program already
 
 
-def _path(text: str) -> Path:
-    return path_from_url(text) if text.startswith(SQLITE_SCHEME) else Path(text)
-
-
 def _given(source: str, text: str | None, read: Callable[[str], _T]) -> _T | None:
     """Return what `text` means, None if it is not given; name its `source` when it means nothing."""
     if not text:
@@ -154,4 +148,4 @@ def _configured() -> tuple[str, str | None]:
     written = sources.find()["sink"]
     value = written.read()
     named = value if isinstance(value, list) else [value]
-    return written.source, next((x for x in named if isinstance(x, str) and x.startswith(SQLITE_SCHEME)), None)
+    return written.source, next((x for x in named if isinstance(x, str) and x.startswith(SCHEMES)), None)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from llm_toll_autopatch.cli.chosen import Calls
-    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+    from llm_toll_autopatch.ledger.location import Ledger
 
 __all__ = ["configure", "run"]
 
@@ -74,38 +74,38 @@ def _output(path: str | None) -> Iterator[IO[bytes]]:
         partial.unlink(missing_ok=True)
 
 
-def _records(ledger: SQLiteLedger, calls: Calls, progress: Progress) -> Iterator[Any]:
+def _records(ledger: Ledger, calls: Calls, progress: Progress) -> Iterator[Any]:
     for number, record in enumerate(ledger.records(calls.since, calls.until, where=calls.where), 1):
         yield record
         if not number % _STEP:
             progress.advance(_STEP)
 
 
-def _each(ledger: SQLiteLedger, calls: Calls, file: IO[bytes], write: Any) -> None:
+def _each(ledger: Ledger, calls: Calls, file: IO[bytes], write: Any) -> None:
     total = sum(group.calls for group in ledger.totals((), calls.since, calls.until, where=calls.where))
     with Progress("exporting", total) as progress:
         write(_records(ledger, calls, progress), file)
 
 
-def _jsonl(ledger: SQLiteLedger, calls: Calls, file: IO[bytes]) -> None:
+def _jsonl(ledger: Ledger, calls: Calls, file: IO[bytes]) -> None:
     from llm_toll_autopatch.cli.formats import write_jsonl
 
     _each(ledger, calls, file, write_jsonl)
 
 
-def _csv(ledger: SQLiteLedger, calls: Calls, file: IO[bytes]) -> None:
+def _csv(ledger: Ledger, calls: Calls, file: IO[bytes]) -> None:
     from llm_toll_autopatch.cli.formats import write_csv
 
     _each(ledger, calls, file, write_csv)
 
 
-def _parquet(ledger: SQLiteLedger, calls: Calls, file: IO[bytes]) -> None:
+def _parquet(ledger: Ledger, calls: Calls, file: IO[bytes]) -> None:
     from llm_toll_autopatch.cli.parquet import write_parquet
 
     _each(ledger, calls, file, write_parquet)
 
 
-def _prometheus(ledger: SQLiteLedger, calls: Calls, file: IO[bytes]) -> None:
+def _prometheus(ledger: Ledger, calls: Calls, file: IO[bytes]) -> None:
     from llm_toll_autopatch.cli.prometheus import BY, write_prometheus
 
     lines: Iterable[str] = write_prometheus(ledger.totals(BY, calls.since, calls.until, where=calls.where))

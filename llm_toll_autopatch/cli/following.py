@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from llm_toll_autopatch.ledger.groupings import Where
-    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+    from llm_toll_autopatch.ledger.location import Ledger
     from llm_toll_autopatch.records import CallRecord
 
-__all__ = ["HEADER", "RIGHT", "cells_of", "followed"]
+__all__ = ["HEADER", "RIGHT", "cells_of", "followed", "is_there"]
 
 HEADER = ("started (UTC)", "project", "model", "method", "input", "output", "cost", "took", "outcome")
 RIGHT = (False, False, False, False, True, True, True, True, False)
@@ -38,13 +38,19 @@ def cells_of(record: CallRecord) -> list[str]:
     ]
 
 
-def followed(ledger: SQLiteLedger, latest: int, where: Where, interval_s: float) -> Iterator[list[CallRecord]]:
+def is_there(ledger: Ledger) -> bool:
+    """Return whether the ledger has been made; one that is no file always has."""
+    path = getattr(ledger, "path", None)
+    return path is None or path.exists()
+
+
+def followed(ledger: Ledger, latest: int, where: Where, interval_s: float) -> Iterator[list[CallRecord]]:
     """Yield the latest calls, then at each interval those that have come in since. Waits for a ledger to be made.
 
     Raises:
         LedgerError: The ledger cannot be read.
     """
-    while not ledger.path.exists():
+    while not is_there(ledger):
         yield []
         time.sleep(interval_s)
     for records in ledger.arrivals(latest, where=where):

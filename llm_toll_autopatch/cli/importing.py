@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
-    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+    from llm_toll_autopatch.ledger.location import Ledger
     from llm_toll_autopatch.records import CallRecord
 
 __all__ = ["configure", "run"]
@@ -65,7 +65,7 @@ class Import:
         stopped: Whether such a line has stopped it.
     """
 
-    def __init__(self, ledger: SQLiteLedger, *, dry_run: bool, keep_going: bool) -> None:
+    def __init__(self, ledger: Ledger, *, dry_run: bool, keep_going: bool) -> None:
         self._ledger = ledger
         self._dry_run = dry_run
         self._keep_going = keep_going

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from llm_toll_autopatch.cli import chosen, periods
-from llm_toll_autopatch.cli.exits import FAILED, OK
+from llm_toll_autopatch.cli.exits import FAILED, OK, CommandError
 from llm_toll_autopatch.cli.progress import Progress
 from llm_toll_autopatch.cli.spending import calls_text, in_order, show_table
 from llm_toll_autopatch.cli.terminal import confirmed
@@ -64,7 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"No calls from before {before:%Y-%m-%d %H:%M}Z.")
     if arguments.vacuum and not arguments.dry_run:
         from llm_toll_autopatch.ledger.pruning import vacuum
+        from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
 
+        if not isinstance(ledger, SQLiteLedger):
+            raise CommandError("--vacuum is for SQLite; PostgreSQL uses the free place by itself")
         size = ledger.path.stat().st_size
         vacuum(ledger)
         print(f"The file had {size:,} bytes, and has {ledger.path.stat().st_size:,}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm_toll_autopatch.cli import chosen, periods
 from llm_toll_autopatch.cli.exits import OK
-from llm_toll_autopatch.cli.following import HEADER, RIGHT, cells_of, followed
+from llm_toll_autopatch.cli.following import HEADER, RIGHT, cells_of, followed, is_there
 from llm_toll_autopatch.cli.report import groupings
 from llm_toll_autopatch.cli.spending import (
     calls_text,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
 
     from llm_toll_autopatch.ledger.groupings import Where
-    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+    from llm_toll_autopatch.ledger.location import Ledger
     from llm_toll_autopatch.records import CallRecord
 
 __all__ = ["configure", "run"]
@@ -104,14 +104,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _sights(
-    ledger: SQLiteLedger, by: Sequence[str], since: datetime | None, where: Where, arguments: argparse.Namespace
+    ledger: Ledger, by: Sequence[str], since: datetime | None, where: Where, arguments: argparse.Namespace
 ) -> Iterator[Seen]:
     last: deque[CallRecord] = deque(maxlen=arguments.lines)
     for records in followed(ledger, arguments.lines, where, arguments.interval):
         last.extend(records)
         now = datetime.now(UTC)
         start = periods.since("today", now) if since is None else since  # a watch may go on past midnight
-        there = ledger.path.exists()
+        there = is_there(ledger)
         groups = ledger.totals(by, start, where=where) if there else []
         hour = ledger.totals((), now - timedelta(hours=1), where=where) if there else []
         yield Seen(now, start, in_order(by, groups), sum_totals(hour), last)

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llm_toll_autopatch.ledger.errors import LedgerError
     from llm_toll_autopatch.ledger.groupings import GROUPINGS
+    from llm_toll_autopatch.ledger.postgres import PostgresLedger
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
     from llm_toll_autopatch.ledger.totals import Totals
 
-__all__ = ["GROUPINGS", "LedgerError", "SQLiteLedger", "Totals"]
+__all__ = ["GROUPINGS", "LedgerError", "PostgresLedger", "SQLiteLedger", "Totals"]
 
-_HOMES = {"GROUPINGS": "groupings", "LedgerError": "errors", "SQLiteLedger": "sqlite", "Totals": "totals"}
+_HOMES = {
+    "GROUPINGS": "groupings",
+    "LedgerError": "errors",
+    "PostgresLedger": "postgres",
+    "SQLiteLedger": "sqlite",
+    "Totals": "totals",
+}
 
 
 def __getattr__(name: str) -> Any:

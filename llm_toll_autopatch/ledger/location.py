@@ -3,10 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["SQLITE_SCHEME", "default_path", "path_from_url"]
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from llm_toll_autopatch.ledger.postgres import PostgresLedger
+    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+
+    Ledger: TypeAlias = SQLiteLedger | PostgresLedger
+
+__all__ = ["POSTGRES_SCHEMES", "SCHEMES", "SQLITE_SCHEME", "default_path", "ledger_at", "path_from_url"]
 
 SQLITE_SCHEME = "sqlite:"
+POSTGRES_SCHEMES = ("postgresql:", "postgres:")
+SCHEMES = (SQLITE_SCHEME, *POSTGRES_SCHEMES)
+"""What a URL of a ledger begins with."""
+
+
+def ledger_at(place: str | None) -> Ledger:
+    """Return the ledger at a path or URL; the one that needs no set-up for None.
+
+    Raises:
+        ValueError: The URL cannot be understood.
+        ImportError: What the ledger needs is not installed.
+    """
+    if place is not None and place.startswith(POSTGRES_SCHEMES):
+        from llm_toll_autopatch.ledger.postgres import PostgresLedger
+
+        return PostgresLedger(place)
+    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+
+    if place is None:
+        return SQLiteLedger()
+    return SQLiteLedger(path_from_url(place) if place.startswith(SQLITE_SCHEME) else Path(place))
 
 
 def default_path() -> Path:

@@ -6,7 +6,6 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.sqlite_reading import version_of
 from llm_toll_autopatch.sinks import SinkUnavailableError
 
@@ -14,17 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from llm_toll_autopatch.ledger.location import Ledger
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
 
 __all__ = ["prune", "vacuum"]
 
-_AT_ONCE = 5_000
-"""Calls in a transaction: other processes write between two of these."""
 _PATIENCE_S = 5.0
 
 
 def prune(
-    ledger: SQLiteLedger,
+    ledger: Ledger,
     before: datetime,
     *,
     project: str | None = None,
@@ -47,25 +45,11 @@ def prune(
     ledger.totals()  # no ledger: an error, not a new file
     gone = 0
     while True:
-        with ledger.transaction() as connection:
-            deleted = _delete(connection, before, project)
+        deleted = ledger.delete_before(before, project)
         gone += deleted
         if not deleted:
             return gone
         progress(deleted)
-
-
-def _delete(connection: sqlite3.Connection, before: datetime, project: str | None) -> int:
-    ids = connection.execute(_OLD, {"before": instant(before), "project": project, "limit": _AT_ONCE}).fetchall()
-    connection.executemany("DELETE FROM former_costs WHERE call_id = ?", ids)
-    connection.executemany("DELETE FROM calls WHERE id = ?", ids)
-    return len(ids)
-
-
-_OLD = """
-    SELECT id FROM calls WHERE started_at < :before AND (:project IS NULL OR project = :project)
-    ORDER BY started_at LIMIT :limit
-"""
 
 
 def vacuum(ledger: SQLiteLedger) -> None:

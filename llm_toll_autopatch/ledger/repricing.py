@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.money import from_nano_usd, sum_usd, to_nano_usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
     from decimal import Decimal
 
-    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+    from llm_toll_autopatch.ledger.location import Ledger
     from llm_toll_autopatch.records import CallRecord, Usage
 
 __all__ = ["Repriced", "Repricing", "reprice"]
@@ -76,7 +75,7 @@ class Repricing:
 
 
 def reprice(
-    ledger: SQLiteLedger,
+    ledger: Ledger,
     prices: _Prices,
     *,
     since: datetime | None = None,
@@ -125,7 +124,7 @@ def reprice(
             kept += 1
     if not dry_run:
         for start in range(0, len(changed), _AT_ONCE):
-            _write(ledger, changed[start : start + _AT_ONCE])
+            ledger.replace_costs(list(_in_nano(changed[start : start + _AT_ONCE])))
     return Repricing(calls=calls, changed=tuple(changed), unknown=unknown, kept=kept)
 
 
@@ -144,19 +143,6 @@ def _cost(record: CallRecord, prices: _Prices) -> Decimal | None:
     return None if nano is None else from_nano_usd(nano)
 
 
-def _write(ledger: SQLiteLedger, changed: Iterable[Repriced]) -> None:
-    now = instant(datetime.now(UTC))
-    with ledger.transaction() as connection:
-        for call, before, after in _in_nano(changed):
-            # Another repricing may have been quicker: what it wrote is not what we computed from.
-            if connection.execute(_UPDATE, (after, call, before)).rowcount:
-                connection.execute(_KEEP, (call, now, before))
-
-
 def _in_nano(changed: Iterable[Repriced]) -> Iterator[tuple[str, int | None, int]]:
     for call in changed:
         yield call.record.id, None if call.before is None else to_nano_usd(call.before), to_nano_usd(call.after)
-
-
-_UPDATE = "UPDATE calls SET cost_nano_usd = ? WHERE id = ? AND cost_nano_usd IS ?"
-_KEEP = "INSERT INTO former_costs (call_id, replaced_at, cost_nano_usd) VALUES (?, ?, ?)"

@@ -97,6 +97,14 @@ INSERT = (
 )
 """Takes a row; the same record twice is one row."""
 
+REPLACE_COST = "UPDATE calls SET cost_nano_usd = ? WHERE id = ? AND cost_nano_usd IS ?"
+"""Takes the new cost, the id, and the former cost."""
+KEEP_COST = "INSERT INTO former_costs (call_id, replaced_at, cost_nano_usd) VALUES (?, ?, ?)"
+OLD = """
+    SELECT id FROM calls WHERE started_at < :before AND (:project IS NULL OR project = :project)
+    ORDER BY started_at LIMIT :limit
+"""
+
 _NULLABLE = frozenset(
     {
         "response_model",

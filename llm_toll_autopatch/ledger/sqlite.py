@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import sqlite3
 import threading
 import time
@@ -15,18 +14,22 @@ from typing import TYPE_CHECKING, Any, Self
 from llm_toll_autopatch.ledger import holds
 from llm_toll_autopatch.ledger.errors import LedgerError
 from llm_toll_autopatch.ledger.files import identity, make_private
+from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.location import default_path
 from llm_toll_autopatch.ledger.schema import (
     APPLICATION_ID,
     INSERT,
+    KEEP_COST,
     MIGRATIONS,
+    OLD,
+    REPLACE_COST,
     coerced,
     row_of,
     settlement_of,
 )
 from llm_toll_autopatch.ledger.sqlite_reading import SQLiteReader, version_of
 from llm_toll_autopatch.sinks import SinkUnavailableError
-from llm_toll_autopatch.sinks.forking import watch_forks
+from llm_toll_autopatch.sinks.forking import keep_for_ever, watch_forks
 
 if TYPE_CHECKING:
     import os
@@ -51,9 +54,6 @@ _REFUSALS = (
     TypeError,
     ValueError,
 )
-
-# SQLite forbids even closing a connection that came over a fork; these are kept, never used and never freed.
-_inherited: list[sqlite3.Connection] = []
 
 
 class SQLiteLedger(SQLiteReader):
@@ -203,6 +203,42 @@ class SQLiteLedger(SQLiteReader):
         with self.transaction() as connection:
             return sum(self._insert(connection, row) for row in rows)
 
+    def replace_costs(self, changes: Sequence[tuple[str, int | None, int]]) -> None:
+        """Give calls other costs, all together, and keep the former ones.
+
+        Args:
+            changes: Of each call the id, and in nano-USD the former cost (None: not known) and the new one. A call
+                whose cost is another by now keeps it.
+
+        Raises:
+            SinkUnavailableError: The file is busy for longer than the bound.
+            LedgerError: The file is not a ledger, or one of a newer version.
+        """
+        now = instant(datetime.now(UTC))
+        with self.transaction() as connection:
+            for call_id, before, after in changes:
+                if connection.execute(REPLACE_COST, (after, call_id, before)).rowcount:
+                    connection.execute(KEEP_COST, (call_id, now, before))
+
+    def delete_before(self, moment: datetime, project: str | None = None, at_most: int = 5_000) -> int:
+        """Delete calls that started before `moment`, with their former costs, and return how many they were.
+
+        Args:
+            moment: What started then or later stays.
+            project: Only calls of this project.
+            at_most: How many at most, the oldest first.
+
+        Raises:
+            SinkUnavailableError: The file is busy for longer than the bound.
+            LedgerError: The file is not a ledger, or one of a newer version.
+        """
+        with self.transaction() as connection:
+            values = {"before": instant(moment), "project": project, "limit": at_most}
+            old = connection.execute(OLD, values).fetchall()
+            connection.executemany("DELETE FROM former_costs WHERE call_id = ?", old)
+            connection.executemany("DELETE FROM calls WHERE id = ?", old)
+        return len(old)
+
     @staticmethod
     def _insert(connection: sqlite3.Connection, row: tuple[Any, ...]) -> int:
         try:
@@ -305,9 +341,7 @@ class SQLiteLedger(SQLiteReader):
         if self._closer is not None:
             self._closer.detach()
         if self._connection is not None:
-            if not _inherited:
-                atexit.register(_keep_inherited)
-            _inherited.append(self._connection)
+            keep_for_ever(self._connection)  # SQLite forbids even closing a connection that came over a fork
         self._connection = self._file = self._closer = None
 
 
@@ -342,12 +376,3 @@ def _close(connection: sqlite3.Connection, lock: threading.RLock, timeout_s: flo
             connection.close()
         finally:
             lock.release()
-
-
-def _keep_inherited() -> None:
-    """Give each inherited connection a reference that the end of the interpreter does not take away."""
-    with suppress(ImportError):
-        import ctypes
-
-        for connection in _inherited:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

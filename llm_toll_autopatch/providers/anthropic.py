@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from llm_toll_autopatch.providers.anthropic_fallbacks import refused
 from llm_toll_autopatch.providers.fetched import lines
+from llm_toll_autopatch.providers.posted import posts
 from llm_toll_autopatch.providers.stainless import both, caller_of, manager, request
 from llm_toll_autopatch.providers.target import Caller, Provider, Target, Wrapper
 from llm_toll_autopatch.readers.batches import BatchedMessages
@@ -25,6 +27,8 @@ _BETA_MESSAGES = (
     "anthropic.lib.bedrock._beta_messages",
     "anthropic.lib.vertex._beta_messages",
 )
+_FALLBACKS = "anthropic.lib.middleware._fallbacks"
+_MIDDLEWARE = "BetaRefusalFallbackMiddleware"
 _STREAMING = "anthropic._streaming"
 
 
@@ -55,6 +59,11 @@ PROVIDER = Provider(
         ) for row in rows),
         *both(_BATCHES, "Batches.results", "messages.batches.results", lines, BatchedMessages),
         *both(_BETA_BATCHES, "Batches.results", "beta.messages.batches.results", lines, BatchedMessages),
+        *posts("anthropic", {"/v1/messages": Messages}),
+        Target(_FALLBACKS, f"{_MIDDLEWARE}.handle", "beta.messages.create", refused, optional=True),
+        Target(
+            _FALLBACKS, f"{_MIDDLEWARE}.handle_async", "beta.messages.create", refused, is_async=True, optional=True
+        ),
         Target(_STREAMING, "_SyncStreamMeta.__instancecheck__", "isinstance", _instance_check, optional=True),
         Target(_STREAMING, "_AsyncStreamMeta.__instancecheck__", "isinstance", _instance_check, optional=True),
     ),

@@ -40,6 +40,7 @@ class _Fetch:
         # The id is what these methods take by position.
         named = next((kwargs[name] for name in _IDS if name in kwargs), None)
         self.work = named if named is not None else args[0] if args else None
+        self._waiting: list[Call] = []
 
     def count(self, answer: Any) -> None:
         """Record the work that `answer` tells of, unless it goes on, or was never ours to count, or has been."""
@@ -51,10 +52,18 @@ class _Fetch:
             work = reader.response_id
             if work is None or reader.unfinished or not reader.lasts:
                 continue
-            if (known := lasting.take(work)) is not None:
-                known.finish(part)
-            elif not lasting.counted(work) and reader.usage(ended=True) is not None:
-                self.call(reader.response_model).finish(part)
+            call = lasting.take(work)
+            if call is None and not lasting.counted(work) and reader.usage(ended=True) is not None:
+                call = self.call(reader.response_model)
+            if call is not None:
+                call.finish(part)
+                if call.waiting and self.target.is_async:
+                    self._waiting.append(call)
+
+    async def written(self) -> None:
+        """Wait until what has been recorded is written, within a bound."""
+        while self._waiting:
+            await self._waiting.pop().written()
 
     def call(self, model: str | None = None) -> Call:
         """Begin the call of work that was begun elsewhere."""
@@ -114,7 +123,7 @@ def _body(answer: Any) -> Any:
 
 
 class _Lines:
-    """The meter of a series of results."""
+    """The meter of a series of results: each line is recorded when it comes."""
 
     def __init__(self, fetch: _Fetch) -> None:
         self._fetch = fetch
@@ -134,7 +143,7 @@ class _Lines:
         return was_open
 
     async def written(self) -> None:
-        """Nothing is left to wait for: each line was recorded when it came."""
+        await self._fetch.written()
 
 
 def results(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
@@ -148,21 +157,24 @@ def lines(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
 
 
 def _fetching(target: Target, caller: Callable[[Any], Caller], deliver: Callable[[_Fetch, Any], Any]) -> Wrapper:
-    def handed_out(
-        instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], active: Settings, answer: Any
-    ) -> Any:
+    def fetched(instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], active: Settings) -> _Fetch | None:
         try:
-            fetch = _Fetch(target, caller(instance), active, args, kwargs)
+            return _Fetch(target, caller(instance), active, args, kwargs)
         except Exception as error:
             failures.note(f"beginning {target.method}", error)
-            return answer
-        return deliver(fetch, answer)
+            return None
 
     @uncounted
     async def fetch_async(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], active: Settings
     ) -> Any:
-        return handed_out(instance, args, kwargs, active, await wrapped(*args, **kwargs))
+        answer = await wrapped(*args, **kwargs)
+        fetch = fetched(instance, args, kwargs, active)
+        if fetch is None:
+            return answer
+        answer = deliver(fetch, answer)
+        await fetch.written()
+        return answer
 
     @uncounted
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -171,6 +183,8 @@ def _fetching(target: Target, caller: Callable[[Any], Caller], deliver: Callable
             return wrapped(*args, **kwargs)
         if target.is_async:
             return named_like(wrapped, fetch_async(wrapped, instance, args, kwargs, active))
-        return handed_out(instance, args, kwargs, active, wrapped(*args, **kwargs))
+        answer = wrapped(*args, **kwargs)
+        fetch = fetched(instance, args, kwargs, active)
+        return answer if fetch is None else deliver(fetch, answer)
 
     return wrapper

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from llm_toll_autopatch.providers import calls, stainless
 from llm_toll_autopatch.providers.google_batches import results
-from llm_toll_autopatch.providers.google_interactions import fetched, interaction, opened
+from llm_toll_autopatch.providers.google_interactions import fetched, fetched_before, interaction, opened
 from llm_toll_autopatch.providers.google_live import connected, received
 from llm_toll_autopatch.providers.google_streams import answered, held, held_async, streamed, streamed_async
 from llm_toll_autopatch.providers.target import Caller, Provider, Target, Wrapper
@@ -104,6 +104,10 @@ PROVIDER = Provider(
         # Up to 2.0 another generator made them, the one of OpenAI's and Anthropic's SDKs.
         Target(_OLD, "InteractionsResource.create", _INTERACT, stainless.request, Interaction, optional=True),
         Target(_OLD, "AsyncInteractionsResource.create", _INTERACT, stainless.request, Interaction, True, True),
+        Target(_OLD, "InteractionsResource.get", "interactions.get", fetched_before, optional=True),
+        Target(_OLD, "AsyncInteractionsResource.get", "interactions.get", fetched_before, None, True, True),
+        Target(_OLD, "InteractionsResource.cancel", "interactions.cancel", fetched_before, optional=True),
+        Target(_OLD, "AsyncInteractionsResource.cancel", "interactions.cancel", fetched_before, None, True, True),
         Target(_DECISIONS, "Decisions.create", _DECIDE, interaction, InteractionDecision, optional=True),
         Target(_DECISIONS, "AsyncDecisions.create", _DECIDE, interaction, InteractionDecision, True, True),
         Target(_LIVE, "AsyncLive.connect", "live.connect", connected, is_async=True),

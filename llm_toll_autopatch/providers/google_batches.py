@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch import settings
+from llm_toll_autopatch import lasting, settings
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.metering import Call
 from llm_toll_autopatch.providers import calls
@@ -25,9 +25,6 @@ _RESULTS: tuple[tuple[str, Callable[[], Reader]], ...] = (
     ("inlined_responses", GenerateContentBatch),
     ("inlined_embed_content_responses", EmbedContentBatch),
 )
-_MOST = 10_000
-_recorded: dict[tuple[str, str], object] = {}
-"""The jobs whose results have been recorded, by host and name; programs poll, and look again later."""
 
 
 def results(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
@@ -62,7 +59,8 @@ def results(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
 def _record(job: Any, active: Settings, who: Caller, method: str) -> list[Call]:
     destination = get(job, "dest")
     found = [(make, get(destination, name)) for name, make in _RESULTS]
-    if not any(results for _, results in found) or not _first_time(who.endpoint or "", text(job, "name") or ""):
+    # Programs poll, and look again later. A job's name is unique on its host.
+    if not any(results for _, results in found) or not lasting.claim(f"{who.endpoint}/{text(job, 'name')}"):
         return []
     recorded = []
     for make, entries in found:
@@ -77,10 +75,3 @@ def _record(job: Any, active: Settings, who: Caller, method: str) -> list[Call]:
             call.finish(response)
             recorded.append(call)
     return recorded
-
-
-def _first_time(host: str, name: str) -> bool:
-    if len(_recorded) >= _MOST:
-        _recorded.pop(next(iter(_recorded)), None)
-    mine = object()
-    return _recorded.setdefault((host, name), mine) is mine  # atomic: two threads may look at the same moment

@@ -9,22 +9,19 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from llm_toll_autopatch import lasting
 from llm_toll_autopatch.failures import failures
-from llm_toll_autopatch.providers import calls
+from llm_toll_autopatch.providers import calls, stainless
 from llm_toll_autopatch.providers.google_streams import configured, counted, counted_async, current, hold
-from llm_toll_autopatch.readers.fields import get, text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from llm_toll_autopatch.metering import Call
+    from llm_toll_autopatch.providers.calls import Deliver
     from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
 
-__all__ = ["fetched", "interaction", "opened"]
-
-_MOST = 1_000
-_running: dict[str, Call] = {}
-"""Calls of interactions that run in the background, by their id: what they use is told when they are fetched."""
+__all__ = ["fetched", "fetched_before", "interaction", "opened"]
 
 
 def interaction(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
@@ -38,26 +35,12 @@ def _deliver(call: Call, answer: Any, target: Target) -> Any:
     elif hasattr(answer, "http_response") and hasattr(answer, "parse"):
         _deliver_raw(call, answer, target)
     else:
-        _settle(call, answer)
-    return answer
-
-
-def _settle(call: Call, answer: Any) -> None:
-    """Take a whole interaction, a model or JSON; the call of one that runs in the background waits for its end."""
-    if not _runs(answer):
         call.finish(answer)
-        return
-    if len(_running) >= _MOST and (oldest := _running.pop(next(iter(_running)), None)) is not None:
-        oldest.end("abandoned")
-    _running[str(get(answer, "id"))] = call
+    return answer
 
 
 def _is_stream(answer: Any) -> bool:
     return hasattr(answer, "generator") and hasattr(answer, "response")
-
-
-def _runs(answer: Any) -> bool:
-    return get(answer, "status") in ("in_progress", "queued") and text(answer, "id") is not None
 
 
 def _count(call: Call, stream: Any, *, is_async: bool) -> None:
@@ -65,33 +48,17 @@ def _count(call: Call, stream: Any, *, is_async: bool) -> None:
     if (session := current()) is not None:
         session.sent(call)
     if is_async:
-        stream.generator = counted_async(_watched_async(stream.generator, call), call)
+        stream.generator = counted_async(stream.generator, call)
     else:
-        stream.generator = counted(_watched(stream.generator, call), call)
+        stream.generator = counted(stream.generator, call)
     if session is None:
         weakref.finalize(stream, call.end, "abandoned", from_finalizer=True)
-
-
-def _watched(events: Iterator[Any], call: Call) -> Iterator[Any]:
-    """Pass on the events; the SDK hands out one that tells of an error like any other, and raises nothing."""
-    for event in events:
-        if get(event, "event_type") == "error":
-            call.end("error")
-        yield event
-
-
-async def _watched_async(events: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
-    """The same, async."""
-    async for event in events:
-        if get(event, "event_type") == "error":
-            call.end("error")
-        yield event
 
 
 def _deliver_raw(call: Call, raw: Any, target: Target) -> None:
     http = raw.http_response
     if http.is_closed:  # the body has been read, nothing more is awaited
-        _settle(call, http.json())
+        call.finish(http.json())
         return
     parse = raw._parser
 
@@ -124,28 +91,44 @@ def opened(target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
     return hold(_is_stream, is_async=target.is_async)
 
 
-def fetched(target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
-    """Wrap a method that fetches an interaction: it is free, but tells what one in the background has used."""
+def fetched(target: Target, caller: Callable[[Any], Caller], deliver: Deliver = _deliver) -> Wrapper:
+    """Wrap a method that fetches an interaction: it is free, but tells what one in the background has used.
 
-    def take(answer: Any, interaction_id: Any) -> Any:
+    Only those that wait are counted: nothing tells an interaction that was begun elsewhere in the background from one
+    that was recorded there when it was answered.
+    """
+    del caller
+
+    def take(call: Call | None, answer: Any) -> Any:
+        if call is None:
+            return answer
         try:
-            if _is_stream(answer):
-                if (call := _running.pop(str(interaction_id), None)) is not None:
-                    _count(call, answer, is_async=target.is_async)
-            elif not _runs(answer) and (call := _running.pop(text(answer, "id") or "", None)) is not None:
-                call.finish(answer)
+            return deliver(call, answer, target)
         except Exception as error:
             failures.note(f"reading the answer of {target.method}", error)
+            call.end("abandoned")  # which lets it wait again
+            return answer
+
+    async def wait(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], work: str) -> Any:
+        answer = await wrapped(*args, **kwargs)
+        call = lasting.take(work)
+        answer = take(call, answer)
+        if call is not None:
+            await call.written()
         return answer
 
-    async def wait(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        return take(await wrapped(*args, **kwargs), kwargs.get("id"))
-
     def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if not _running:
+        if not lasting.waits():
             return wrapped(*args, **kwargs)
+        work = str(kwargs.get("id") or (args[0] if args else ""))
         if target.is_async:
-            return calls.named_like(wrapped, wait(wrapped, args, kwargs))
-        return take(wrapped(*args, **kwargs), kwargs.get("id"))
+            return calls.named_like(wrapped, wait(wrapped, args, kwargs, work))
+        answer = wrapped(*args, **kwargs)
+        return take(lasting.take(work), answer)
 
     return wrapper
+
+
+def fetched_before(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap such a method of the versions up to 2.0, which the generator of OpenAI's and Anthropic's SDKs made."""
+    return fetched(target, caller, stainless.deliver)

@@ -13,6 +13,7 @@ from llm_toll_autopatch import settings
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.metering import outcome_of
 from llm_toll_autopatch.providers import calls
+from llm_toll_autopatch.providers.asked import ask_async
 from llm_toll_autopatch.providers.attached import Attached
 from llm_toll_autopatch.streams import outcome_of_exit
 
@@ -93,11 +94,12 @@ def _turns_of(session: Any, model: str = "") -> _Turns:
     return _sessions.to(session, lambda: _Turns(model, settings.active()))
 
 
-def connected(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
+def connected(target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap the method that opens a session: it alone knows the model."""
 
     @contextlib.asynccontextmanager
-    async def hand_out(manager: Any, model: str) -> AsyncIterator[Any]:
+    async def hand_out(manager: Any, model: str, active: Settings) -> AsyncIterator[Any]:
+        await ask_async(active, target.method)
         async with manager as session:
             turns = _turns_of(session, model)
             try:
@@ -110,7 +112,8 @@ def connected(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
 
     def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         manager = wrapped(*args, **kwargs)
-        return manager if settings.active() is None else hand_out(manager, str(kwargs.get("model", "")))
+        active = settings.active()
+        return manager if active is None else hand_out(manager, str(kwargs.get("model", "")), active)
 
     return wrapper
 

@@ -1,6 +1,7 @@
 """OpenAI's websockets: Responses, Realtime and Live.
 
-All of the SDK's ways to receive pass every event through a connection's `parse_event`. What is sent is not looked at.
+All of the SDK's ways to receive pass every event through a connection's `parse_event`. What is sent is looked at only
+when there are limits: a connection, or a response, is not begun when nothing is left.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import wrapt
 from llm_toll_autopatch import settings
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.providers import calls
+from llm_toll_autopatch.providers.asked import asking
 from llm_toll_autopatch.providers.attached import Attached
 from llm_toll_autopatch.providers.socket_session import Link, Session, Step
 from llm_toll_autopatch.providers.target import Caller, Target
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.providers.target import Wrapper, WrapperFactory
     from llm_toll_autopatch.records import Outcome
+    from llm_toll_autopatch.settings import Settings
 
 __all__ = ["TARGETS"]
 
@@ -168,6 +171,22 @@ def _async_close(link: Link) -> Wrapper:
     return wrapper
 
 
+def _entering(target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap what opens a connection."""
+    return asking(target, lambda _manager: settings.active())
+
+
+def _sending(target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
+    """Wrap what sends an event, which may ask for a response."""
+
+    def configured(connection: Any, event: Any) -> Settings | None:
+        if get(event, "type") != "response.create":
+            return None
+        return _links.to(connection, lambda: _opened(connection)).session.active
+
+    return asking(target, configured)
+
+
 def _parsing(route: Callable[[Any, Session], Step | None]) -> WrapperFactory:
     """Return what wraps the method that every event passes through, whichever way it is received."""
 
@@ -197,12 +216,18 @@ def _parsing(route: Callable[[Any, Session], Step | None]) -> WrapperFactory:
 
 
 def _socket(module: str, name: str, method: str, route: Callable[[Any, Session], Step | None]) -> tuple[Target, ...]:
-    """Return the rows of a class of connections and of its async twin."""
+    """Return the rows of a class of connections, of what opens them, and of their async twins."""
     parsing = _parsing(route)
     return tuple(
-        Target(f"openai.resources.{module}", f"{cls}.{what}", method, wrapper, None, is_async, what == "__init__")
-        for cls, is_async in ((name, False), (f"Async{name}", True))
-        for what, wrapper in (("__init__", _opening), ("parse_event", parsing))
+        Target(f"openai.resources.{module}", path, method, wrapper, None, is_async, wrapper is not parsing)
+        for cls, enter, is_async in ((name, "__enter__", False), (f"Async{name}", "__aenter__", True))
+        for path, wrapper in (
+            (f"{cls}Manager.{enter}", _entering),
+            (f"{cls}Manager.enter", _entering),
+            (f"{cls}.__init__", _opening),
+            (f"{cls}.send", _sending),
+            (f"{cls}.parse_event", parsing),
+        )
     )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.metering import Call
     from llm_toll_autopatch.settings import Settings
 
-__all__ = ["both", "caller_of", "manager", "request"]
+__all__ = ["both", "caller_of", "deliver", "manager", "request"]
 
 # A client class says in its name whose platform it talks to.
 _PLATFORMS = {
@@ -43,10 +43,11 @@ def caller_of(provider: str) -> Callable[[Any], Caller]:
 
 def request(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap a method that returns a response, a stream, or one of these still raw."""
-    return calls.request(target, caller, _deliver)
+    return calls.request(target, caller, deliver)
 
 
-def _deliver(call: Call, answer: Any, target: Target) -> Any:
+def deliver(call: Call, answer: Any, target: Target) -> Any:
+    """Deliver a response, a stream, or one of these still raw: return what the user gets."""
     if hasattr(type(answer), "__stream__"):
         return _stream(call, answer, target)
     if hasattr(answer, "http_response") and hasattr(answer, "parse"):

@@ -55,17 +55,19 @@ _SEARCHING = (":online", "compound", "deep-research", "search", "sonar")
 
 
 def merged(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the request as it is sent: `extra_body` adds to the parameters, and overrides them.
+    """Return what is given of the request, as it is sent: `extra_body` adds to the parameters, and overrides them.
+
+    What is not given is None, or one of the SDKs' sentinels, which are false; what is empty or 0 says no more.
 
     Raises:
         Unbounded: It names another model, which would have another price.
     """
     extra = request.get("extra_body")
     if not isinstance(extra, Mapping):
-        return request
+        return {name: value for name, value in request.items() if value}
     if "model" in extra and extra["model"] != request.get("model"):
         raise Unbounded("extra_body names another model than model= does: pass it as model=")
-    return {**request, **extra}
+    return {name: value for name, value in {**request, **extra}.items() if value}
 
 
 def only(request: Mapping[str, Any], known: Collection[str], refused: Mapping[str, str] = _NONE) -> None:

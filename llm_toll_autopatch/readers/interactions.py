@@ -39,6 +39,7 @@ class Interaction(Reader):
         whole = request.get("request")
         body = request if whole is None else get(whole, "body")
         self.model = text(body, "model") or text(body, "agent") or ""
+        self.lasts = get(body, "background") is True
         parts = ("input", "system_instruction", "tools", "response_format")
         self.input_chars = sum(text_chars(get(body, part), self.measure) for part in parts)
 
@@ -72,6 +73,9 @@ class Interaction(Reader):
         elif kind in ("interaction.created", "interaction.start"):
             self._header(event.interaction)
             return
+        elif kind == "error":
+            self.failed = True
+            return
         else:
             usage = get(event, "usage") if kind == "interaction.status_update" else None
         if usage is not None:
@@ -79,6 +83,7 @@ class Interaction(Reader):
 
     def finish(self, response: Any) -> None:
         """Take an `Interaction`."""
+        self.lasts = self.lasts or _is_at_work(response)
         self._header(response)
         steps = get(response, "steps")
         for step in steps if isinstance(steps, list | tuple) else ():
@@ -91,12 +96,17 @@ class Interaction(Reader):
         self.response_model = text(interaction, "model") or self.response_model
         self.response_id = text(interaction, "id") or self.response_id
         self.service_tier = text(interaction, "service_tier") or self.service_tier
+        self.unfinished = self.lasts and _is_at_work(interaction)
         if (usage := get(interaction, "usage")) is not None:
             self._usage = usage
 
     def usage(self, *, ended: bool) -> Reading | None:
         """Return the request's own usage: the SDK's sums over several requests are made above."""
         return _reading(self._usage, final=ended or self._final)
+
+
+def _is_at_work(interaction: Any) -> bool:
+    return text(interaction, "status") in ("in_progress", "queued")
 
 
 class InteractionDecision(Reader):

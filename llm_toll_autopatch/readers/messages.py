@@ -6,7 +6,7 @@ Fields as in the SDK's `types/usage.py`, `types/message_delta_usage.py` and `typ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +17,7 @@ from llm_toll_autopatch.readers.ceiling import Ceiling, bounded_output, only
 from llm_toll_autopatch.readers.consistency import checked
 from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
-from llm_toll_autopatch.records import Usage
+from llm_toll_autopatch.records import USAGE_COUNTS, Usage
 
 __all__ = ["Messages"]
 
@@ -72,6 +72,8 @@ class Messages(Reader):
             block = event.content_block
             name = text(block, "name") or ""
             self.output_chars += self.measure(name) + self.measure(text(block, "text") or "")
+            if get(block, "type") == "fallback":  # another model goes on
+                self.response_model = text(get(block, "to"), "model") or self.response_model
             self._web_searches += name == "web_search" and get(block, "type") == "server_tool_use"
         elif kind == "message_start":
             self._header(event.message)
@@ -124,7 +126,12 @@ class Messages(Reader):
         )
         elsewhere: list[tuple[str, Usage]] = []
         iterations = raw.get("iterations")
-        for entry in iterations if isinstance(iterations, list | tuple) else ():
+        entries = iterations if isinstance(iterations, list | tuple) else ()
+        declined = _declined(entries)
+        if declined and _has_all(own, entries):
+            own = _without(own, [usage for _, usage in declined])
+        elsewhere += [(model, _named(usage, "declined")) for model, usage in declined]
+        for entry in entries:
             kind = get(entry, "type")
             if kind == "compaction":
                 own += _named(_tokens(entry), "compaction")
@@ -169,6 +176,34 @@ def _tokens(raw: Any) -> Usage:
     )
 
 
+def _declined(entries: Sequence[Any]) -> list[tuple[str, Usage]]:
+    """Return what other models used that declined before a fallback served, with their names.
+
+    The entry of the model that served is the only one with a type of its own; its earlier turns have its name.
+    """
+    served = [text(entry, "model") for entry in entries if get(entry, "type") == "fallback_message"]
+    return [
+        (model, _tokens(entry))
+        for entry in entries
+        if served and get(entry, "type") == "message" and (model := text(entry, "model")) and model not in served
+    ]
+
+
+def _has_all(own: Usage, entries: Sequence[Any]) -> bool:
+    """Return whether the message's own figures are those of all models together, and not of the one that served."""
+    parts = [_tokens(entry) for entry in entries if get(entry, "type") in ("message", "fallback_message")]
+    return (own.input_tokens, own.output_tokens) == (
+        sum(part.input_tokens for part in parts),
+        sum(part.output_tokens for part in parts),
+    )
+
+
+def _without(own: Usage, parts: Sequence[Usage]) -> Usage:
+    names = [name for name in USAGE_COUNTS if any(getattr(part, name) for part in parts)]
+    rest = {name: max(0, getattr(own, name) - sum(getattr(part, name) for part in parts)) for name in names}
+    return replace(own, **rest)
+
+
 def _split_writes(raw: Any) -> int:
     split = get(raw, "cache_creation")
     return (count(split, "ephemeral_5m_input_tokens") or 0) + (count(split, "ephemeral_1h_input_tokens") or 0)
@@ -211,6 +246,6 @@ _REFUSED = MappingProxyType(
         "context_management": "may compact the conversation, which is billed beside max_tokens: leave it out",
         "fallbacks": "lets other models answer, at other prices: leave it out",
         "mcp_servers": "adds what the servers answer to the input, without a bound: leave it out",
-        "thread": "adds input that is not in this request: pass all messages",
+        "thread": "lets the server add what is not in the request: pass all messages (thread=False to tool_runner)",
     }
 )

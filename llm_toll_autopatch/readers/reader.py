@@ -51,6 +51,7 @@ class Reader:
         input_chars: Characters of text in the request, for an estimate.
         lasts: Whether this is work that goes on after its answer, or stream, has come: its usage is fetched later.
         unfinished: Whether such work was still going on when it was last heard of.
+        failed: Whether a stream told of an error in an event that the SDK hands out like any other, raising nothing.
         output_chars: Characters that the model wrote: text, reasoning, refusals, names and arguments of tool calls.
         measure: What counts a text's characters: `len`, or the user's estimator in its place (see `estimate`). What
             runs for every chunk calls `len` itself, which costs less.
@@ -62,8 +63,8 @@ class Reader:
     """Why no request of this API has a ceiling, if none has."""
 
     __slots__ = (
-        "asks_for_usage", "input_chars", "lasts", "measure", "model", "output_chars", "response_id", "response_model",
-        "service_tier", "unfinished",
+        "asks_for_usage", "failed", "input_chars", "lasts", "measure", "model", "output_chars", "response_id",
+        "response_model", "service_tier", "unfinished",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -77,6 +78,7 @@ class Reader:
         self.asks_for_usage = False
         self.lasts = False
         self.unfinished = False
+        self.failed = False
 
     @classmethod
     def parts(cls, answer: Any) -> Iterable[Any]:

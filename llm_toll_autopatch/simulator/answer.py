@@ -50,6 +50,7 @@ class Call:
         params: Named groups of the route's pattern.
         scenario: What the model's name stands for.
         query: The query's parameters.
+        headers: The request's headers, by lower-case names.
         url: The simulator's own address, as the client called it.
     """
 
@@ -57,6 +58,7 @@ class Call:
     params: Mapping[str, str]
     scenario: Scenario
     query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     url: str = ""
 
 

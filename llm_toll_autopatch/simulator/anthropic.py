@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from llm_toll_autopatch.simulator import amazon_events
 from llm_toll_autopatch.simulator.answer import Answer, Call, Event, compact, new_id
 from llm_toll_autopatch.simulator.reply import Reply, Tool, items, report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["count_tokens", "error", "headers", "messages", "whole"]
+__all__ = ["count_tokens", "error", "headers", "invoke", "messages", "whole"]
 
 _PLACEHOLDER_OUTPUT = 1
 _ERRORS: Mapping[int, tuple[str, str]] = {
@@ -55,18 +56,32 @@ def count_tokens(call: Call) -> Answer:
 
 def messages(call: Call) -> Answer:
     """Answer `POST /v1/messages`."""
+    reply, beta = _reply(call), "fallback-credit" in call.headers.get("anthropic-beta", "")
+    if call.body.get("stream"):
+        return Answer.stream(_events(reply, beta=beta), call.scenario, headers(), error=_error_event)
+    return Answer.unary(_whole(reply, beta=beta), call.scenario, headers())
+
+
+def invoke(call: Call) -> Answer:
+    """Answer Bedrock's `POST /model/{model}/invoke-with-response-stream`."""
+    return Answer.stream(
+        amazon_events.events(_events(_reply(call), beta=False)),
+        call.scenario,
+        {**headers(), "content-type": amazon_events.CONTENT_TYPE},
+        error=lambda sent: amazon_events.error(_error_event(sent)),
+    )
+
+
+def _reply(call: Call) -> Reply:
     body, scenario = call.body, call.scenario
     tool = next(iter(items(body.get("tools"))), None)
     turns = items(body.get("messages"))
-    reply = Reply.to(
+    return Reply.to(
         scenario,
         tool=Tool(name=str(tool.get("name")), parameters=tool.get("input_schema")) if tool else None,
         tool_results=sum(part.get("type") == "tool_result" for turn in turns for part in items(turn.get("content"))),
         schema=_schema(body),
     )
-    if body.get("stream"):
-        return Answer.stream(_events(reply), scenario, headers(), error=_error_event)
-    return Answer.unary(_whole(reply), scenario, headers())
 
 
 def whole(call: Call) -> dict[str, Any]:
@@ -74,10 +89,10 @@ def whole(call: Call) -> dict[str, Any]:
     return _whole(Reply.to(call.scenario, tool=None, tool_results=call.scenario.tools))
 
 
-def _whole(reply: Reply) -> dict[str, Any]:
+def _whole(reply: Reply, *, beta: bool = False) -> dict[str, Any]:
     usage = report("usage", _usage(reply, _output(reply, reply.output_tokens)), reply.scenario)
     content = [block for block, _deltas in _blocks(reply, whole=True)]
-    return {**_message(reply), "content": content, **_stop(reply), **usage}
+    return {**_message(reply), "content": content, **_stop(reply, beta=beta), **usage}
 
 
 def _schema(body: Mapping[str, Any]) -> Any:
@@ -101,11 +116,12 @@ def _message(reply: Reply) -> dict[str, Any]:
     }
 
 
-def _stop(reply: Reply) -> dict[str, Any]:
-    """Return why the message ends."""
-    reasons = {"tool": "tool_use", "refusal": "refusal"}
-    reason = "max_tokens" if reply.scenario.incomplete else reasons.get(reply.kind, "end_turn")
-    details = {"type": "refusal", "category": None, "explanation": None} if reason == "refusal" else None
+def _stop(reply: Reply, *, beta: bool) -> dict[str, Any]:
+    """Return why the message ends. With the beta a refusal grants a credit for sending the request to another model."""
+    reason = "tool_use" if reply.kind == "tool" else "refusal" if reply.scenario.refusal else "end_turn"
+    reason = "max_tokens" if reply.scenario.incomplete else reason
+    credit = {"fallback_credit_token": new_id("credit_", 22), "fallback_has_prefill_claim": False} if beta else {}
+    details = {"type": "refusal", "category": None, "explanation": None, **credit} if reason == "refusal" else None
     return {"stop_reason": reason, "stop_sequence": None, "stop_details": details}
 
 
@@ -170,7 +186,7 @@ def _thinking_deltas(reply: Reply, signature: str) -> Iterator[dict[str, Any]]:
     yield {"type": "signature_delta", "signature": signature}
 
 
-def _events(reply: Reply) -> Iterator[Event]:
+def _events(reply: Reply, *, beta: bool) -> Iterator[Event]:
     """Yield the events of a streamed message."""
     scenario = reply.scenario
     start = report("usage", _usage(reply, {"output_tokens": _PLACEHOLDER_OUTPUT}), scenario)
@@ -189,7 +205,7 @@ def _events(reply: Reply) -> Iterator[Event]:
                 yield _event("message_delta", delta={"stop_reason": None, "stop_sequence": None}, **usage)
         yield _event("content_block_stop", index=index)
     usage = report("usage", _delta_usage(reply, reply.output_tokens), scenario)
-    yield _event("message_delta", delta=_stop(reply), **usage)
+    yield _event("message_delta", delta=_stop(reply, beta=beta), **usage)
     yield _event("message_stop")
 
 

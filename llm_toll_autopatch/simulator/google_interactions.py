@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.simulator.scenario import Scenario
 
-__all__ = ["create", "decide", "fetch"]
+__all__ = ["cancel", "create", "decide", "fetch"]
 
 _TOKEN = re.compile(r"continue-(\d+)")
 
@@ -35,7 +35,15 @@ def create(call: Call) -> Answer:
 
 def fetch(call: Call) -> Answer:
     """Answer `GET /v1beta/interactions/{id}`: the id of the simulator's interactions ends with the model's name."""
-    return Answer.unary(_Interaction(call).whole(), call.scenario, headers())
+    interaction = _Interaction(call)
+    if call.query.get("stream") == "true":
+        return Answer.stream(interaction.events(), call.scenario, headers(), error=_error_event)
+    return Answer.unary(interaction.whole(), call.scenario, headers())
+
+
+def cancel(call: Call) -> Answer:
+    """Answer `POST /v1beta/interactions/{id}/cancel`: what had been used by then."""
+    return Answer.unary({**_Interaction(call).whole(), "status": "cancelled"}, call.scenario, headers())
 
 
 def decide(call: Call) -> Answer:

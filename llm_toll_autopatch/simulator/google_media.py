@@ -89,4 +89,7 @@ def batch_job(call: Call) -> Answer:
             {"error": {"code": 13, "message": "An internal error has occurred."}},
         ]
         metadata["output"] = {"inlinedResponses": {"inlinedResponses": responses}}  # type: ignore[assignment]
+        if "embedding" in scenario.model:
+            embedded = [{"response": {"embedding": {"values": [0.5]}, "tokenCount": str(scenario.input_tokens)}}] * 2
+            metadata["output"] = {"inlinedEmbedContentResponses": {"inlinedResponses": embedded}}  # type: ignore[assignment]
     return Answer.unary({**job, "metadata": metadata}, scenario, headers())

@@ -79,6 +79,7 @@ ROUTES = (
     _route(r"threads/(?:[^/]+/)?runs", stored.runs, openai.error),
     _route(rf"threads/[^/]+/runs/{_id('run')}", stored.runs, openai.error, "GET"),
     _route(rf"threads/[^/]+/runs/{_id('run')}/submit_tool_outputs", stored.runs, openai.error),
+    _route(rf"threads/[^/]+/runs/{_id('run')}/cancel", stored.runs, openai.error),
     _route(rf"batches/{_id('batch')}", stored.batch, openai.error, "GET"),
     _route(rf"batches/{_id('batch')}/cancel", stored.batch, openai.error),
     _route(rf"evals/[^/]+/runs/{_id('evalrun')}", stored.eval_run, openai.error, "GET"),
@@ -87,6 +88,7 @@ ROUTES = (
     _route(rf"messages/batches/{_id('msgbatch')}", stored.message_batch, anthropic.error, "GET"),
     _route(rf"messages/batches/{_id('msgbatch')}/results", stored.message_results, anthropic.error, "GET"),
     _route(r"model/(?P<model>[^/]+)/invoke", anthropic.messages, anthropic.error),
+    _route(r"model/(?P<model>[^/]+)/invoke-with-response-stream", anthropic.invoke, anthropic.error),
     _route(
         r"publishers/anthropic/models/(?P<model>[^/]+):(?:rawPredict|streamRawPredict)",
         anthropic.messages,
@@ -101,6 +103,7 @@ ROUTES = (
     _route(rf"{_GEMINI}:predictLongRunning", google_media.predict_long_running, google.error),
     _route(r"interactions", google_interactions.create, google.coded_error),
     _route(r"interactions/(?P<id>[^/~]+~(?P<model>[^/]+))", google_interactions.fetch, google.coded_error, "GET"),
+    _route(r"interactions/(?P<id>[^/~]+~(?P<model>[^/]+))/cancel", google_interactions.cancel, google.coded_error),
     _route(r"batches/(?P<model>[^/]+)", google_media.batch_job, google.error, "GET"),
 )
 
@@ -136,6 +139,7 @@ def _answer(route: Route, params: Mapping[str, Any], request: ReceivedRequest) -
             params=params,
             scenario=scenario,
             query=request.query,
+            headers=request.headers,
             url=f"http://{request.headers.get('host', '')}",
         )
     )

@@ -22,7 +22,15 @@ class Sink(Protocol):
     """Anything with `emit`.
 
     `emit` is called once for each finished call, on the thread that ended it, and may be called from several threads
-    at once. What it raises is logged and counted, and never reaches the user's call. Optional: `flush()` and `close()`.
+    at once. What it raises is logged and counted, and never reaches the user's call. Whatever it does is nothing to
+    other sinks: one that is slow, hangs or fails gets its records from a thread of its own.
+
+    Optional:
+        deferred: True for a sink that is to be called by a thread of its own from the start, since it may take long or
+            waits for locks of another library.
+        began(call_id): Called in the context of a call that begins; its record will have this `id`, if it gets one.
+        flush(): Pass on what is kept back; called by `flush()`, and at exit.
+        close(): Let go of files and connections; called at exit, after `flush()`. A later `emit` opens them again.
     """
 
     def emit(self, record: CallRecord) -> None:

@@ -18,10 +18,13 @@ class CallbackSink:
     Args:
         function: Takes a `CallRecord`. What it returns is ignored, what it raises is logged and counted. It may raise
             `SinkUnavailableError` to get the record again later.
+        deferred: Whether to call it on a thread of ours instead, a little later: for one that may take long or hang,
+            such as a request to a server. A call never waits for it then, and an event loop is not held up.
     """
 
-    def __init__(self, function: Callable[[CallRecord], object]) -> None:
+    def __init__(self, function: Callable[[CallRecord], object], *, deferred: bool = False) -> None:
         self._function = function
+        self.deferred = deferred
 
     def __repr__(self) -> str:
         return f"CallbackSink({self._function!r})"

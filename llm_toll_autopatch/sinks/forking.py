@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import weakref
+from contextlib import suppress
 from typing import Protocol
 
-__all__ = ["Forkable", "watch_forks"]
+__all__ = ["Forkable", "keep_for_ever", "watch_forks"]
 
 
 class Forkable(Protocol):
@@ -23,6 +25,25 @@ _watched: weakref.WeakSet[Forkable] = weakref.WeakSet()
 def watch_forks(thing: Forkable) -> None:
     """Have `thing.after_fork_in_child()` called in every forked child, for as long as `thing` lives."""
     _watched.add(thing)
+
+
+_kept: list[object] = []
+
+
+def keep_for_ever(thing: object) -> None:
+    """Have `thing`, which belongs to the parent, never freed: for what must not even be closed in a child."""
+    if not _kept:
+        atexit.register(_outlive_the_interpreter)
+    _kept.append(thing)
+
+
+def _outlive_the_interpreter() -> None:
+    """Give each kept thing a reference that the end of the interpreter does not take away."""
+    with suppress(ImportError):
+        import ctypes
+
+        for thing in _kept:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _in_child() -> None:

@@ -10,9 +10,12 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.sinks import Sink
 
-__all__ = ["resolve_sink"]
+__all__ = ["checked_sink", "resolve_sink"]
 
-_ACCEPTED = '"ledger", "memory", "log", "jsonl:PATH", "sqlite:///relative.db", "sqlite:////absolute/path.db"'
+_ACCEPTED = (
+    '"ledger", "memory", "console", "log", "jsonl:PATH", "otel", "prometheus", "llm-toll",'
+    ' "sqlite:///relative.db", "sqlite:////absolute/path.db"'
+)
 _ACCEPTED_TYPES = f"a sink, a callable of one argument, one of the names {_ACCEPTED}, or a list of these"
 _LONGEST_ECHO = 60
 
@@ -26,7 +29,7 @@ def resolve_sink(spec: object, *, source: str = "sink=") -> Sink:
         source: Where `spec` comes from (an argument, an environment variable), for the message of an error.
 
     Raises:
-        ValueError: `spec` is an unknown name, or an empty list.
+        ValueError: `spec` is an unknown name, an empty list, or a sink whose library is not installed.
         TypeError: It is none of what is accepted.
     """
     if spec is None or spec == "ledger":  # text cannot say None
@@ -44,10 +47,11 @@ def resolve_sink(spec: object, *, source: str = "sink=") -> Sink:
         from llm_toll_autopatch.sinks.tee import TeeSink
 
         return TeeSink(*sinks)
-    return _from_object(spec, source)
+    return checked_sink(spec, source)
 
 
-def _from_object(spec: Any, source: str) -> Sink:
+def checked_sink(spec: Any, source: str) -> Sink:
+    """Return `spec`, a sink or a callable of one argument, as a sink; raise a TypeError if it is neither."""
     if isinstance(spec, type):
         raise TypeError(f"{source} is the class {spec.__name__}; give an object of it: {spec.__name__}(…)")
     emit = getattr(spec, "emit", None)
@@ -82,18 +86,24 @@ def _from_name(name: str, source: str) -> Sink:
     scheme, colon, rest = name.partition(":")
     make = _SINKS.get(scheme + colon)
     # A name without a colon stands alone; one with a colon needs something after it.
-    if make is None or bool(colon) != bool(rest):
-        raise ValueError(f"{source} names the unknown sink {_without_secrets(name)!r}; accepted: {_ACCEPTED}")
-    try:
-        return make(rest)
-    except ValueError as error:
-        raise ValueError(f"{source} is {_without_secrets(name)!r}: {error}") from None
+    if make is not None and bool(colon) == bool(rest):
+        try:
+            return make(rest)
+        except ValueError as error:
+            raise ValueError(f"{source} is {_without_secrets(name)!r}: {error}") from None
+    from llm_toll_autopatch.sinks.plugins import installed, sink_of
+
+    plugins = installed()
+    if scheme in plugins and bool(colon) == bool(rest):
+        return sink_of(plugins[scheme], rest, source)
+    others = "".join(f', "{each}"' for each in sorted(plugins))
+    raise ValueError(f"{source} names the unknown sink {_without_secrets(name)!r}; accepted: {_ACCEPTED}{others}")
 
 
 def _without_secrets(name: str) -> str:
     """Return as much of `name` as can be shown: of a URL or anything with a user in it, only the scheme."""
     scheme, colon, _ = name.partition(":")
-    if not name.startswith(("sqlite:", "jsonl:")) and ("://" in name or "@" in name):
+    if name.startswith("postgres") or (not name.startswith(("sqlite:", "jsonl:")) and ("://" in name or "@" in name)):
         return (scheme if colon else "") + ":…"
     return name if len(name) <= _LONGEST_ECHO else name[:_LONGEST_ECHO] + "…"
 
@@ -102,6 +112,30 @@ def _memory(_: str) -> Sink:
     from llm_toll_autopatch.sinks.memory import MemorySink
 
     return MemorySink()
+
+
+def _console(_: str) -> Sink:
+    from llm_toll_autopatch.sinks.console import ConsoleSink
+
+    return ConsoleSink()
+
+
+def _otel(_: str) -> Sink:
+    from llm_toll_autopatch.sinks.otel import OTelSink
+
+    return OTelSink()
+
+
+def _prometheus(_: str) -> Sink:
+    from llm_toll_autopatch.sinks.prometheus import PrometheusSink
+
+    return PrometheusSink()
+
+
+def _llm_toll(url: str) -> Sink:
+    from llm_toll_autopatch.sinks.llm_toll import LLMTollSink
+
+    return LLMTollSink(url or None)
 
 
 def _log(_: str) -> Sink:
@@ -123,5 +157,23 @@ def _sqlite(rest: str) -> Sink:
     return SQLiteLedger(path_from_url("sqlite:" + rest))
 
 
-_SINKS: dict[str, Callable[[str], Sink]] = {"memory": _memory, "log": _log, "jsonl:": _jsonl, "sqlite:": _sqlite}
+def _postgres(rest: str) -> Sink:
+    from llm_toll_autopatch.ledger.postgres import PostgresLedger
+
+    return PostgresLedger("postgresql:" + rest)
+
+
+_SINKS: dict[str, Callable[[str], Sink]] = {
+    "console": _console,
+    "jsonl:": _jsonl,
+    "llm-toll": _llm_toll,
+    "llm-toll:": _llm_toll,
+    "log": _log,
+    "memory": _memory,
+    "otel": _otel,
+    "postgres:": _postgres,
+    "postgresql:": _postgres,
+    "prometheus": _prometheus,
+    "sqlite:": _sqlite,
+}
 """By name, or by scheme with its colon."""

@@ -1,0 +1,145 @@
+"""How the PostgreSQL ledger is read: each answer has a connection of its own."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from llm_toll_autopatch.ledger.errors import LedgerError
+from llm_toll_autopatch.ledger.postgres_queries import arrivals_query, records_query, totals_query
+from llm_toll_autopatch.ledger.postgres_schema import version_of
+from llm_toll_autopatch.ledger.schema import record_of
+from llm_toll_autopatch.ledger.sqlite_queries import totals_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from llm_toll_autopatch.ledger.groupings import Where
+    from llm_toll_autopatch.ledger.postgres_address import Address
+    from llm_toll_autopatch.ledger.totals import Totals
+    from llm_toll_autopatch.records import CallRecord
+
+__all__ = ["PostgresReader"]
+
+_AT_ONCE = 1000
+_UNSETTLED = 500
+_GRACE_S = 10.0
+"""How long a record may take from the number that it gets to its commit, to be among the arrivals."""
+_PATIENCE_S = 60.0
+"""How long the server may take for each step of an answer."""
+
+
+class PostgresReader:
+    """Answers what is in the ledger at an address."""
+
+    _address: Address
+
+    def records(
+        self,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        project: str | None = None,
+        limit: int | None = None,
+        *,
+        where: Where | None = None,
+        newest_first: bool = False,
+    ) -> Iterator[CallRecord]:
+        """Iterate over the records, oldest first, as `SQLiteLedger.records` does.
+
+        Args:
+            since: Only calls that started then or later.
+            until: Only calls that started before.
+            project: Only calls of this project; short for `where={"project": ...}`.
+            limit: At most so many.
+            where: Only calls of these values: `{"provider": "openai", "tag:team": ["search", "ads"]}`. Names as in
+                `GROUPINGS`.
+            newest_first: Whether they come in the opposite order.
+
+        Raises:
+            ValueError: `where` has an unknown name.
+            LedgerError: There is no ledger, or it cannot be read.
+        """
+        chosen = {**(where or {}), **({} if project is None else {"project": project})}
+        query = records_query(since, until, limit, chosen, newest_first=newest_first)
+        return (record_of(row) for row in self._rows(*query))
+
+    def totals(
+        self,
+        by: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        where: Where | None = None,
+    ) -> list[Totals]:
+        """Return the sums of each group of calls, in the order of their keys, as `SQLiteLedger.totals` does.
+
+        Args:
+            by: What to group by: names of `GROUPINGS`, `tag:NAME`. None of them: one group of all calls, if there are
+                any.
+            since: Only calls that started then or later.
+            until: Only calls that started before.
+            where: Only calls of these values: `{"provider": "openai", "tag:team": ["search", "ads"]}`. Names as in
+                `by`.
+
+        Raises:
+            ValueError: `by` or `where` has an unknown name.
+            LedgerError: There is no ledger, or it cannot be read.
+        """
+        query = totals_query(by, since, until, where or {})
+        return [totals_of(row, len(by)) for row in self._rows(*query)]
+
+    def arrivals(self, latest: int = 0, *, where: Where | None = None) -> Iterator[list[CallRecord]]:
+        """Iterate over what comes in, as `SQLiteLedger.arrivals` does: a list each time, empty when nothing is new.
+
+        What others commit at the same moment may come in another order than they began to write it.
+
+        Args:
+            latest: How many of those that are there already the first list has.
+            where: Only calls of these values, as for `totals`.
+
+        Raises:
+            ValueError: `where` has an unknown name.
+            LedgerError: There is no ledger, or it cannot be read.
+        """
+        chosen = where or {}
+        known = list(self._rows(*arrivals_query(0, chosen, max(latest, _UNSETTLED))))
+        yield [record_of(row[1:]) for row in reversed(known[:latest])]
+        # A number is given when the writing begins, and seen when it is committed: what has lower numbers may come yet.
+        numbers = {row[0] for row in known}
+        floor = min(numbers, default=0) - 1
+        marks = deque([(time.monotonic(), max(numbers, default=0))])
+        while True:
+            rows = [row for row in self._rows(*arrivals_query(floor, chosen)) if row[0] not in numbers]
+            yield [record_of(row[1:]) for row in rows]
+            numbers.update(row[0] for row in rows)
+            now = time.monotonic()
+            marks.append((now, max(numbers, default=0)))
+            while marks[0][0] < now - _GRACE_S:
+                floor = max(floor, marks.popleft()[1])
+            numbers = {number for number in numbers if number > floor}
+
+    def _rows(self, query: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+        import psycopg
+
+        from llm_toll_autopatch.ledger.postgres_connections import connect
+
+        failure = None
+        try:
+            with closing(connect(self._address, time.monotonic() + _PATIENCE_S)) as connection:
+                if not version_of(connection, self._address):
+                    raise LedgerError(f"no ledger at {self._address}; has anything been metered yet?")
+                connection.run("BEGIN READ ONLY")
+                connection.run(f"SET LOCAL statement_timeout = {int(_PATIENCE_S * 1000)}")
+                connection.run(f"DECLARE answer NO SCROLL CURSOR FOR {query}", values)
+                while True:
+                    connection.deadline = time.monotonic() + _PATIENCE_S
+                    rows = connection.run(f"FETCH {_AT_ONCE} FROM answer").fetchall()
+                    yield from rows
+                    if len(rows) < _AT_ONCE:
+                        return
+        except psycopg.Error as error:
+            failure = self._address.redacted(str(error))
+        raise LedgerError(f"the ledger at {self._address} cannot be read: {failure}")
