@@ -57,7 +57,7 @@ _OUTCOMES: dict[Outcome, float] = {"completed": 93, "closed": 4, "error": 1.6, "
 
 def calls(count: int = 12_000, days: int = 45, seed: int = 8) -> Iterator[CallRecord]:
     """Yield `count` records of the `days` before `NOW`, in no order of time."""
-    rng = random.Random(seed)  # noqa: S311 - not a secret
+    rng = random.Random(seed)
     for _ in range(count):
         yield _call(rng, days)
 
@@ -68,11 +68,15 @@ def _call(rng: random.Random, days: int) -> CallRecord:
     model = _MODELS[rng.choices(list(mix), list(mix.values()))[0]]
     started = _moment(rng, project, days)
     outcome = rng.choices(list(_OUTCOMES), list(_OUTCOMES.values()))[0]
-    stream = "stream" in model.method or rng.random() < 0.3  # noqa: PLR2004
+    stream = "stream" in model.method or rng.random() < 0.3
     failed = outcome == "error"
     usage = Usage() if failed else _usage(rng, project, model)
     source: UsageSource = "missing" if failed else "reported"
-    if not failed and stream and (outcome in {"closed", "abandoned"} or model.provider == "openai" and rng.random() < 0.1):  # noqa: PLR2004
+    if (
+        not failed
+        and stream
+        and (outcome in {"closed", "abandoned"} or (model.provider == "openai" and rng.random() < 0.1))
+    ):
         source = "partial" if model.provider == "anthropic" else "estimated"
     duration = 0.2 + rng.lognormvariate(0, 0.5) + usage.output_tokens * rng.uniform(0.008, 0.016)
     return CallRecord(
@@ -87,7 +91,7 @@ def _call(rng: random.Random, days: int) -> CallRecord:
         usage_source=source,
         cost_usd=_cost(model, usage, failed=failed),
         project=project,
-        tags={"team": team, "env": "dev" if project == "playground" or rng.random() < 0.1 else "prod"},  # noqa: PLR2004
+        tags={"team": team, "env": "dev" if project == "playground" or rng.random() < 0.1 else "prod"},
         started_at=started,
         duration_s=round(duration, 3),
         time_to_first_chunk_s=round(min(duration, 0.2 + rng.expovariate(3)), 3) if stream and not failed else None,
@@ -106,7 +110,7 @@ def _moment(rng: random.Random, project: str, days: int) -> datetime:
             if moment < NOW:
                 return moment
             continue
-        quiet = (0.25 if moment.weekday() > 4 else 1) * (1 if 7 <= moment.hour < 20 else 0.2)  # noqa: PLR2004
+        quiet = (0.25 if moment.weekday() > 4 else 1) * (1 if 7 <= moment.hour < 20 else 0.2)
         if rng.random() < quiet:
             return moment
 

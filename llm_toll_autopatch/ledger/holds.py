@@ -244,7 +244,10 @@ def standings(connection: sqlite3.Connection, limits: Sequence[Limit], at: datet
     return found
 
 
-KNOWN: tuple[str, tuple[Any, ...]] = ("SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'budgets'", ())
+KNOWN: tuple[str, tuple[Any, ...]] = (
+    "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'budgets'",
+    (),
+)
 """SQL, and its values: whether there are budgets in this version of the file."""
 
 

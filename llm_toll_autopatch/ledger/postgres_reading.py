@@ -8,7 +8,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.ledger.errors import LedgerError
-from llm_toll_autopatch.ledger.postgres_queries import arrivals_query, records_query, totals_query
+from llm_toll_autopatch.ledger.postgres_queries import (
+    arrivals_query,
+    greatest_query,
+    records_query,
+    totals_query,
+)
 from llm_toll_autopatch.ledger.postgres_schema import version_of
 from llm_toll_autopatch.ledger.schema import record_of
 from llm_toll_autopatch.ledger.sqlite_queries import totals_of
@@ -65,6 +70,23 @@ class PostgresReader:
         chosen = {**(where or {}), **({} if project is None else {"project": project})}
         query = records_query(since, until, limit, chosen, newest_first=newest_first)
         return (record_of(row) for row in self._rows(*query))
+
+    def greatest(
+        self,
+        measure: str,
+        limit: int,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        where: Where | None = None,
+    ) -> list[CallRecord]:
+        """Return the calls that cost the most or took the longest, as `SQLiteLedger.greatest` does.
+
+        Raises:
+            ValueError: There is no such measure, or `where` has an unknown name.
+            LedgerError: There is no ledger, or it cannot be read.
+        """
+        return [record_of(row) for row in self._rows(*greatest_query(measure, limit, since, until, where or {}))]
 
     def totals(
         self,

@@ -28,7 +28,7 @@ OTHER = -1
 _KEPT = (40, 24, 16, 10, 6, 3, 1, 0)
 """How many values of each dimension are kept, until the table is small enough."""
 _COARSER: dict[Unit, Unit] = {"day": "week", "week": "month", "month": "year"}
-_WIDE_ENOUGH = 6
+_WIDE_ENOUGH = 10
 """Values of each dimension that are worth longer periods."""
 _NAME_MAX = 80
 _SAFE_INTEGER = 2**53 - 1  # larger ones are not exact in JavaScript
@@ -73,7 +73,9 @@ def table(cells: Cells, unit: Unit, dimensions: Sequence[str], limit: int) -> di
     return {
         "unit": unit,
         "periods": periods,
-        "values": {name: [shown(value) for value in values[:kept]] for name, values in zip(dimensions, ranked, strict=True)},
+        "values": {
+            name: [shown(value) for value in values[:kept]] for name, values in zip(dimensions, ranked, strict=True)
+        },
         "folded": {name: max(0, len(values) - kept) for name, values in zip(dimensions, ranked, strict=True)},
         "cells": [[numbers[key[0]], *key[1:], *map(_exact, sums)] for key, sums in folded.items()],
     }

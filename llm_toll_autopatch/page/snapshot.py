@@ -41,7 +41,7 @@ DIMENSIONS = ("project", "model", "provider", "outcome", "usage_source")
 BYTES_MAX = 2_000_000
 """How large the JSON may be; the page around it has a quarter of a megabyte."""
 
-CELLS_MAX = 20_000
+CELLS_MAX = 40_000
 CELLS_MIN = 50
 CALLS_MAX = 150
 """Calls in each of the lists."""
@@ -134,9 +134,7 @@ class Asked:
         tags = list(dict.fromkeys([*self.tags, *found]))[: max(_TAGS_MAX, len(self.tags))]
         return [*DIMENSIONS, *(TAG + name for name in tags)]
 
-    def greatest(
-        self, measure: str, since: datetime | None = None, until: datetime | None = None
-    ) -> list[CallRecord]:
+    def greatest(self, measure: str, since: datetime | None = None, until: datetime | None = None) -> list[CallRecord]:
         """Return the calls of a part of the time that cost the most or took the longest, at most `CALLS_MAX`."""
         since, until = self._within(since, until)
         ask = getattr(self.ledger, "greatest", None)
@@ -145,9 +143,7 @@ class Asked:
             return found
         return greatest_of(measure, self.ledger.records(since, until, where=self.where))
 
-    def _within(
-        self, since: datetime | None, until: datetime | None
-    ) -> tuple[datetime | None, datetime | None]:
+    def _within(self, since: datetime | None, until: datetime | None) -> tuple[datetime | None, datetime | None]:
         return (
             max(filter(None, (since, self.since)), default=None),
             min(filter(None, (until, self.until)), default=None),
@@ -297,7 +293,9 @@ def _call(record: CallRecord, dimensions: Sequence[str]) -> dict[str, Any]:
     return {
         "id": shown(record.id),
         "started_at": record.started_at.astimezone(UTC).isoformat(timespec="seconds"),
-        "values": [shown(str(own[name] if name in own else record.tags.get(name.removeprefix(TAG), ""))) for name in dimensions],
+        "values": [
+            shown(str(own[name] if name in own else record.tags.get(name.removeprefix(TAG), ""))) for name in dimensions
+        ],
         "method": shown(record.method),
         "error_type": record.error_type and shown(record.error_type),
         "input_tokens": record.usage.input_tokens,
