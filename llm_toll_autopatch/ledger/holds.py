@@ -253,11 +253,11 @@ KNOWN: tuple[str, tuple[Any, ...]] = (
 
 def all_at(at: datetime) -> tuple[str, tuple[Any, ...]]:
     """Return the SQL, and its values, that selects the budgets in whose window `at` lies, for `standing_of`."""
-    return (
+    query = (
         "SELECT account, unit, cap, period, spent, held FROM budgets"
-        " WHERE period <> 'minute' AND start_at <= ?1 AND ?1 < end_at ORDER BY account, unit, period",
-        (instant(at),),
+        " WHERE period <> 'minute' AND start_at <= ?1 AND ?1 < end_at ORDER BY account, unit, period"
     )
+    return query, (instant(at),)
 
 
 def standing_of(row: tuple[Any, ...]) -> Standing:

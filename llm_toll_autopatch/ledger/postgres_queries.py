@@ -82,11 +82,11 @@ def greatest_query(measure: str, limit: int, since: datetime | None, until: date
     check_measure(measure)
     chosen, values = _chosen(since, until, where)
     column = {"cost": "calls.cost_nano_usd", "duration": "calls.duration_s"}[measure]
-    return (
+    query = (
         f"SELECT {SELECTED} FROM {SCHEMA}.calls WHERE {chosen} AND {column} IS NOT NULL"  # noqa: S608 - our own names
-        f" ORDER BY {column} DESC, calls.started_at DESC LIMIT %s",
-        [*values, limit],
+        f" ORDER BY {column} DESC, calls.started_at DESC LIMIT %s"
     )
+    return query, [*values, limit]
 
 
 def totals_query(by: Sequence[str], since: datetime | None, until: datetime | None, where: Where) -> Query:

@@ -82,11 +82,11 @@ def greatest_query(measure: str, limit: int, since: datetime | None, until: date
     column = _MEASURES[measure]
     # The few rows first, by what little of them is needed for it: whole rows in the sorter would be far slower.
     rows = f"SELECT rowid FROM calls{chosen} ORDER BY {column} DESC, started_at DESC LIMIT ?"  # noqa: S608 - our own names
-    return (
+    query = (
         f"SELECT {', '.join(COLUMNS)} FROM calls WHERE rowid IN ({rows}) AND {column} IS NOT NULL"  # noqa: S608 - our own names
-        f" ORDER BY {column} DESC, started_at DESC",
-        [*values, limit],
+        f" ORDER BY {column} DESC, started_at DESC"
     )
+    return query, [*values, limit]
 
 
 def arrivals_query(after: int, upto: int, where: Where, *, latest: int | None = None) -> Query:

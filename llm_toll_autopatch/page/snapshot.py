@@ -162,7 +162,7 @@ def unit_of(span: tuple[datetime, datetime] | None) -> Unit:
 
 
 def greatest_of(measure: str, calls: Iterable[CallRecord]) -> list[CallRecord]:
-    """Return those of `calls` that cost the most or took the longest, at most `CALLS_MAX`; unknown costs are left out."""
+    """Return those of `calls` that cost the most or took the longest, at most `CALLS_MAX`; no unknown costs."""
     if measure == "duration":
         return heapq.nlargest(CALLS_MAX, calls, key=lambda call: (call.duration_s, call.started_at))
     known = (call for call in calls if call.cost_usd is not None)
