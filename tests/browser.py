@@ -95,13 +95,17 @@ class Browser:
 
     def requests(self) -> list[str]:
         """The URLs asked for since the last time."""
-        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        messages = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
         urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
         return [url for url in urls if not url.startswith(_QUIET)]
 
     def complaints(self) -> list[str]:
         """What the browser has complained about since the last time: errors, refused scripts."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        return [entry["message"] for entry in self._log("browser")]
+
+    def _log(self, kind: str) -> list[Any]:
+        entries: list[Any] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]
+        return entries
 
 
 def binaries() -> tuple[str, str]:
