@@ -16,11 +16,14 @@ from urllib.parse import urlsplit
 import pytest
 import sample_ledger
 from browser import Browser, browser, browser_of_module
+from keepers import reservation
+from postgres import database, postgres
 from sample_ledger import NOW
 from selenium.webdriver.common.keys import Keys
 from specimens import record
 from terminals import command, run
 
+from llm_toll_autopatch import PostgresLedger
 from llm_toll_autopatch.ledger import SQLiteLedger
 from llm_toll_autopatch.ledger.money import format_usd
 from llm_toll_autopatch.ledger.totals import sum_totals
@@ -29,7 +32,7 @@ from llm_toll_autopatch.page.document import document
 from llm_toll_autopatch.page.snapshot import Asked, encoded, look
 from llm_toll_autopatch.records import CallRecord
 
-__all__ = ["browser", "browser_of_module"]  # fixtures
+__all__ = ["browser", "browser_of_module", "database", "postgres"]  # fixtures
 
 HOSTILE = "</script><img src=x onerror=alert(1)><b>'\"&amp;{{data}}"
 CALLS = "#summary .card:nth-child(2) .value"
@@ -566,6 +569,21 @@ def test_any_ledger(sample: SQLiteLedger) -> None:
     full, plain = (json.loads(encoded(asked, look(asked, NOW))) for asked in (Asked(sample), Asked(Plain(sample))))
     assert plain["budgets"] is None
     assert {**plain, "budgets": full["budgets"]} == full
+
+
+def test_postgres(sample: SQLiteLedger, database: str) -> None:
+    """Of a PostgreSQL ledger the page shows what it shows of a SQLite one with the same calls and budgets."""
+    with PostgresLedger(database, timeout_s=20) as ledger:
+        ledger.add(sample.records())
+        standings = sample.budgets(NOW)
+        for number, each in enumerate(standings):
+            asked = reservation((each.limit, each.held), at=NOW, call_id=f"under-way-{number}", is_due=True)
+            assert ledger.reserve(asked) is None
+        of_postgres, of_sqlite = (
+            json.loads(encoded(asked, look(asked, NOW))) for asked in (Asked(ledger), Asked(sample))
+        )
+        assert of_postgres == of_sqlite
+        assert len(of_postgres["budgets"]) == 4
 
 
 class TestGreatest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
+from llm_toll_autopatch.budgets import elsewhere
 from llm_toll_autopatch.budgets.errors import BudgetExceededError
 from llm_toll_autopatch.estimate import CHARS_PER_TOKEN
 from llm_toll_autopatch.failures import failures
@@ -113,5 +114,11 @@ class _Watched:
 
     def __anext__(self) -> Awaitable[Any]:
         if self._call.chunks and self._reader.output_chars > self._allowance.chars:
-            self._allowance.renew(self._call, self._reader.output_chars)
+            return self._renewed()
         return self._next()
+
+    async def _renewed(self) -> Any:
+        # A keeper may be a server, and the event loop does not wait for the network.
+        written = self._reader.output_chars
+        await elsewhere.ask(lambda: self._allowance.renew(self._call, written), lambda: None)
+        return await self._next()

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.ledger.groupings import TAG, Where, check_groupings, check_measure, values_of
 from llm_toll_autopatch.ledger.instants import instant
-from llm_toll_autopatch.ledger.money import from_nano_usd
-from llm_toll_autopatch.ledger.schema import COLUMNS
-from llm_toll_autopatch.ledger.totals import Totals
+from llm_toll_autopatch.ledger.rows import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-__all__ = ["arrivals_query", "greatest_query", "records_query", "totals_of", "totals_query"]
+__all__ = ["arrivals_query", "greatest_query", "records_query", "totals_query"]
 
 Query = tuple[str, list[Any]]
 """SQL, and the values for its placeholders."""
@@ -128,18 +126,3 @@ _SUMS = (
     "SUM(usage_source IN ('estimated', 'partial'))",
     "SUM(outcome = 'error')",
 )
-
-
-def totals_of(row: tuple[Any, ...], keys: int) -> Totals:
-    """Return the sums in a row of as many `keys`, then the sums."""
-    calls, input_high, input_low, output_high, output_low, nano_high, nano_low, unknown, estimated, errors = row[keys:]
-    return Totals(
-        key=tuple(row[:keys]),
-        calls=calls,
-        input_tokens=(input_high << 32) + input_low,
-        output_tokens=(output_high << 32) + output_low,
-        cost_usd=None if unknown == calls else from_nano_usd((nano_high << 32) + nano_low),
-        unknown_cost_calls=unknown,
-        estimated_calls=estimated,
-        errors=errors,
-    )

@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.ledger import holds
 from llm_toll_autopatch.ledger.errors import LedgerError
-from llm_toll_autopatch.ledger.schema import APPLICATION_ID, MIGRATIONS, record_of
-from llm_toll_autopatch.ledger.sqlite_queries import (
-    arrivals_query,
-    greatest_query,
-    records_query,
-    totals_of,
-    totals_query,
-)
+from llm_toll_autopatch.ledger.rows import record_of
+from llm_toll_autopatch.ledger.schema import APPLICATION_ID, MIGRATIONS
+from llm_toll_autopatch.ledger.sqlite_queries import arrivals_query, greatest_query, records_query, totals_query
+from llm_toll_autopatch.ledger.totals import totals_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

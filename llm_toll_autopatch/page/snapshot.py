@@ -130,7 +130,8 @@ class Asked:
             for name, value in record.tags.items():
                 values[name] += 1
                 seen.setdefault(name, set()).add(value)
-        found = [name for name, _ in values.most_common() if name and len(seen[name]) <= _TAG_VALUES_MAX]
+        most_used = sorted(values, key=lambda name: (-values[name], name))
+        found = [name for name in most_used if name and len(seen[name]) <= _TAG_VALUES_MAX]
         tags = list(dict.fromkeys([*self.tags, *found]))[: max(_TAGS_MAX, len(self.tags))]
         return [*DIMENSIONS, *(TAG + name for name in tags)]
 
