@@ -46,7 +46,10 @@ def _chosen(since: datetime | None, until: datetime | None, where: Where) -> Que
     """Return the `WHERE` of these calls, empty for all."""
     check_groupings(list(where))
     conditions, values = [], []
-    for condition, moment in (("started_at >= ?", since), ("started_at < ?", until)):
+    # All calls until some moment are most of them: to look each up by the index takes far longer than to read them all.
+    # The plus keeps SQLite from it.
+    before = "started_at < ?" if since is not None else "+started_at < ?"
+    for condition, moment in (("started_at >= ?", since), (before, until)):
         if moment is not None:
             conditions.append(condition)
             values.append(instant(moment))
