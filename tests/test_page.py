@@ -461,8 +461,12 @@ class TestServe:
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0
             assert process.communicate()[1] == ""
+        browser.run("document.getElementById('pause').click()")
+        browser.wait_for("return document.getElementById('alert').innerText.includes('does not answer')")
+        assert browser.text(SPENT) == "$0.7500"
         browser.open("about:blank")
-        assert all("503" in complaint for complaint in browser.complaints())
+        complaints = browser.complaints()
+        assert all("503" in each or "ERR_CONNECTION_REFUSED" in each for each in complaints), complaints
 
     def test_unchanged(self, sample: SQLiteLedger) -> None:
         """Where nothing is new, hardly anything is sent."""

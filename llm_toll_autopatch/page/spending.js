@@ -160,15 +160,16 @@ const Spending = (() => {
           padding: 10, boxPadding: 5, usePointStyle: true,
           callbacks: {
             title: ([item]) => (item ? Figures.period(now.periods[item.dataIndex], now.unit) : ""),
-            label: (item) => ` ${text(now.series[item.datasetIndex].sums[item.dataIndex], now)}  ${item.dataset.label}`,
-            footer: (items) => (items.length > 1 ? `${text(inAll(items), now)}  in all` : ""),
+            label: (item) => ` ${text(now.series[item.datasetIndex].sums[item.dataIndex], item.chart.tooltip.dataPoints)}  ${item.dataset.label}`,
+            footer: (items) => (items.length > 1 ? `${text(inAll(items), items)}  in all` : ""),
           },
         },
       },
     },
   });
 
-  const text = (sums, seen) => MEASURES[seen.measure].text(sums);
+  /* An amount beside others, with as many decimals as these. */
+  const text = (sums, items) => MEASURES[now.measure].text(sums, Figures.places([inAll(items ?? []).nano, sums.nano]));
 
   const inAll = (items) => {
     const all = Ledger.total([]);
@@ -194,7 +195,7 @@ const Spending = (() => {
     chart.data.datasets = now.series.map((each) => {
       const color = each.color === null ? palette.rest : palette.series[each.color];
       return {
-        label: each.label, data: each.sums.map(MEASURES[now.measure].of), backgroundColor: color, hidden: hidden.has(each.key),
+        label: each.label, data: each.sums.map(MEASURES[now.measure].of), backgroundColor: color, hoverBackgroundColor: color, hidden: hidden.has(each.key),
         borderColor: palette.surface, borderWidth: { top: 1 }, borderSkipped: false, borderRadius: 2, pointStyle: "rectRounded", maxBarThickness: 56, categoryPercentage: 0.86, barPercentage: 0.96,
       };
     });
