@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any
 import pytest
 from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
+from services import missing
 
-__all__ = ["WITHOUT", "Browser", "browser", "browser_of_module"]
+__all__ = ["Browser", "browser", "browser_of_module"]
 
-WITHOUT = "LLM_TOLL_AUTOPATCH_TESTS_WITHOUT_BROWSER"
 _PATIENCE_S = 20
 _ARGUMENTS = (
     "--headless",
@@ -109,17 +108,11 @@ class Browser:
 
 
 def binaries() -> tuple[str, str]:
-    """Return Chromium and its driver; fail the test when there is none."""
+    """Return Chromium and its driver; end the test when there is none."""
     chromium, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
     if chromium and driver:
         return chromium, driver
-    if os.environ.get(WITHOUT):
-        pytest.skip(f"{WITHOUT} is set")
-    pytest.fail(
-        "these tests need Chromium and its driver, and there are none. Debian: apt-get install chromium chromium-driver."
-        f" To leave the tests out: {WITHOUT}=1",
-        pytrace=False,
-    )
+    return missing("Chromium and its driver", "Debian: apt-get install chromium chromium-driver")
 
 
 @pytest.fixture(scope="module")

@@ -183,6 +183,20 @@ class TestFigures:
         assert f"{unknown:,} calls of unknown cost" in browser.text("#unknown")
         assert "house-llama-70b" in browser.text("#unknown")
 
+    def test_colors(self, browser: Browser, sample_page: str) -> None:
+        """A name keeps its colour, whatever is chosen."""
+        colors = (
+            "return Object.fromEntries(Chart.getChart('chart').data.datasets.map(d => [d.label, d.backgroundColor]))"
+        )
+        browser.open(sample_page)
+        browser.choose("#stack", "project")
+        usual = browser.run(colors)
+        assert len(set(usual.values())) == len(usual) == 5
+        browser.choose("#period", "24h")
+        assert browser.run(colors).items() <= usual.items()
+        browser.choose("select[data-name='project']", "vsearch")
+        assert browser.run(colors) == {"search": usual["search"]}
+
 
 class TestSizes:
     """Nothing, little, much."""

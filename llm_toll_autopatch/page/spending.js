@@ -85,7 +85,7 @@ const Spending = (() => {
   };
 
   /* The series: the largest by what is measured; each value has the same colour whatever is chosen. */
-  const seriesOf = (selection, name, at, measure) => {
+  const seriesOf = (ledger, selection, name, at, measure) => {
     const groups = Ledger.group(selection.cells, (cell) => cell.places[at]);
     const order = [...groups.keys()]
       .filter((number) => number !== Ledger.OTHER)
@@ -94,9 +94,9 @@ const Spending = (() => {
     const shown = order.slice(0, most);
     const taken = new Map();
     const free = new Set(Array.from({ length: SERIES_MAX }, (_, number) => number));
-    for (const number of shown.filter((each) => each < SERIES_MAX)) {
-      taken.set(number, number);
-      free.delete(number);
+    for (const number of shown) {
+      const own = ledger.tables[0].values[name].indexOf(selection.table.values[name][number]);
+      if (free.delete(own)) taken.set(number, own);
     }
     for (const number of shown) {
       if (taken.has(number)) continue;
@@ -116,7 +116,7 @@ const Spending = (() => {
   const measured = (ledger, selection, state) => {
     const { unit, periods } = axis(ledger, selection);
     const at = ledger.dimensions.indexOf(state.stack);
-    const series = seriesOf(selection, state.stack, at, state.measure);
+    const series = seriesOf(ledger, selection, state.stack, at, state.measure);
     const slot = new Map(periods.map((period, number) => [period, number]));
     const of = new Map();
     series.forEach((each, number) => each.places.forEach((place) => of.set(place, number)));
