@@ -22,10 +22,9 @@ import pytest
 from llm_toll_autopatch.simulator import Simulator
 
 ROOT = Path(__file__).parent.parent
-PAGES = [
+PAGES = [ROOT / "README.md"] + [
     ROOT / "docs" / f"{name}.md"
     for name in (
-        "README.proposal",
         "quickstart",
         "budgets",
         "recipes",
