@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.budgets.keeper import Claim, Reservation
     from llm_toll_autopatch.budgets.limits import Limit
 
-__all__ = ["MIGRATION", "SETTLE", "release", "reserve", "standings", "sweep"]
+__all__ = ["MIGRATION", "SETTLE", "make_budget", "release", "reserve", "standings", "sweep"]
 
 _MOST = 2**61
 """Where sums stop, so that no row makes one overflow."""
@@ -199,6 +199,11 @@ def _budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> tuple
         ).fetchone()  # fmt: skip
     budget, cap, spent, held = row
     return budget, cap, spent, held
+
+
+def make_budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> None:
+    """Make the budget of a limit if there is none yet; within a transaction of the caller's."""
+    _budget(connection, limit, at)
 
 
 def _spent_before(connection: sqlite3.Connection, limit: Limit, start: str, end: str) -> int:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.failures import failures
+from llm_toll_autopatch.ledger.cap_tables import SQLITE as CAPS
 from llm_toll_autopatch.ledger.holds import MIGRATION as HOLDS
 from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.money import from_nano_usd, to_nano_usd
@@ -76,6 +77,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX former_costs_by_call ON former_costs (call_id)",
     ),
     HOLDS,
+    CAPS,
 )
 """What brings a ledger from schema version N (`PRAGMA user_version`) to N + 1. Released entries never change."""
 

@@ -109,8 +109,11 @@ class SQLiteReader:
     def _newest(self) -> tuple[int, str | None]:
         return next(self._rows("SELECT rowid, id FROM calls ORDER BY rowid DESC LIMIT 1", []), (0, None))
 
-    def _rows(self, query: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, query: str, values: Sequence[Any], since: int = 0) -> Iterator[tuple[Any, ...]]:
+        """Yield the answer's rows. What is there `since` a schema version is empty in older ledgers, and without one."""
         if not self.path.exists():
+            if since:
+                return
             raise LedgerError(f"no ledger at {self.path}; has anything been metered yet?")
         try:
             # Not mode=ro: reading a WAL file may need to make its shared memory.
@@ -124,7 +127,7 @@ class SQLiteReader:
                 )
             ) as connection:
                 connection.execute("PRAGMA query_only = 1")
-                if version_of(connection, self.path):
+                if version_of(connection, self.path) >= max(since, 1):
                     yield from connection.execute(query, values)
         except sqlite3.Error as error:
             raise LedgerError(f"the ledger at {self.path} cannot be read: {error}") from error
