@@ -17,8 +17,8 @@ from llm_toll_autopatch import BudgetExceededError, PostgresLedger, SQLiteLedger
 PRICES = {"gpt-5-mini*": {"input": "0.25", "output": 2}}
 BOUND = {"max_completion_tokens": 8, "messages": [{"role": "user", "content": "Say hello"}]}
 PROJECT = "race"
-_REFUSALS = 20
-_PAUSE_S = 0.03
+_REFUSALS = 8
+_PAUSE_S = 0.1
 
 
 def ledger_at(place: str) -> SQLiteLedger | PostgresLedger:
@@ -51,9 +51,9 @@ def race(url: str, threads: int, model: str) -> int:
 def main() -> None:
     place, url, cap, threads, model = sys.argv[1:]
     patch_all(sink=ledger_at(place), project=PROJECT, max_budget=cap, strict_budget=True, prices=PRICES)
-    print("ready", flush=True)
+    print("ready", flush=True)  # noqa: T201
     sys.stdin.readline()
-    print(race(url, int(threads), model), flush=True)
+    print(race(url, int(threads), model), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ class TestGate:
         """A cap that is set or removed while programs run holds once what they know has become too old."""
         ledger, operator = SQLiteLedger(tmp_path / "ledger.db"), SQLiteLedger(tmp_path / "ledger.db")
         now = time.monotonic()
-        monkeypatch.setattr(caps.time, "monotonic", lambda: now)
+        monkeypatch.setattr("llm_toll_autopatch.budgets.caps.time.monotonic", lambda: now)
         with patched(sink=ledger, project="acme"), clients_of(sim) as clients:
             ask(clients)
             operator.set_cap(Limit("acme", "usd", 0))
@@ -215,7 +215,7 @@ class TestGate:
         """A ledger whose caps cannot be read fails no call; those that are known hold on."""
         ledger = SQLiteLedger(tmp_path / "ledger.db")
         now = time.monotonic()
-        monkeypatch.setattr(caps.time, "monotonic", lambda: now)
+        monkeypatch.setattr("llm_toll_autopatch.budgets.caps.time.monotonic", lambda: now)
 
         def broken() -> list[Limit]:
             raise LedgerError("no")
@@ -272,6 +272,9 @@ class TestGate:
             "    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
         )
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "l.db")], capture_output=True, text=True, check=False
+            [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "l.db")],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")

@@ -87,9 +87,9 @@ def billed(sim: Simulator, place: str) -> int:
 
 def test_processes_cannot_overspend(place: str, sim: Simulator) -> None:
     """Eight processes of eight threads are billed no more than the cap, and nearly all of it."""
-    cap = 5_000_000
+    cap = 3_000_000
     with ExitStack() as stack:
-        processes = [stack.enter_context(racer(place, sim, "0.005", 8, f"{MODEL}+first=20")) for _ in range(8)]
+        processes = [stack.enter_context(racer(place, sim, "0.003", 8, f"{MODEL}+first=20")) for _ in range(8)]
         started(processes)
         sent = sum(map(ended, processes))
     assert sent == len(sim.requests)  # nothing that was refused had left

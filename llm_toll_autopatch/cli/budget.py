@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_toll_autopatch.budgets.limits import RESETS, Asked, checked_amount, checked_count
 from llm_toll_autopatch.cli import chosen
@@ -21,6 +20,8 @@ from llm_toll_autopatch.options import checked_project
 from llm_toll_autopatch.sinks import SinkUnavailableError
 
 if TYPE_CHECKING:
+    import argparse
+
     from llm_toll_autopatch.budgets.budget import Budget
     from llm_toll_autopatch.ledger.location import Ledger
 
@@ -162,6 +163,6 @@ def _is_meant(row: Row, arguments: argparse.Namespace) -> bool:
     return arguments.reset in (None, row.budget.limit.period)
 
 
-def _told(budget: Budget) -> Any:
+def _told(budget: Budget) -> str:
     most = f" of {amount_text(budget.limit)}" if budget.is_capped else ""
     return f"{name_of(budget.limit)}: {amount_text(budget.limit, budget.spent)}{most} is spent"

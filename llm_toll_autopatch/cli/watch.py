@@ -137,7 +137,9 @@ def _live(console: Console, by: Sequence[str], sights: Iterator[Seen]) -> None:
 
     with Live(console=console, auto_refresh=False, screen=False) as live:
         for seen in sights:
-            room = max(1, console.size.height - _OTHER_LINES - len(seen.last) - (len(seen.budgets) + 2 if seen.budgets else 0))
+            room = max(
+                1, console.size.height - _OTHER_LINES - len(seen.last) - (len(seen.budgets) + 2 if seen.budgets else 0)
+            )
             live.update(_view(by, seen, room, console.encoding), refresh=True)
 
 

@@ -32,7 +32,9 @@ _BUDGETS = """
     {which} GROUP BY budgets.id ORDER BY account, period = 'minute', start_at, unit, period
 """
 _CURRENT = "start_at <= ? AND ? < end_at"
-_MEANT = f"account = ? AND period <> 'minute' AND {_CURRENT} AND unit = COALESCE(?, unit) AND period = COALESCE(?, period)"
+_MEANT = (
+    f"account = ? AND period <> 'minute' AND {_CURRENT} AND unit = COALESCE(?, unit) AND period = COALESCE(?, period)"
+)
 
 
 class SQLiteCaps(SQLiteReader):

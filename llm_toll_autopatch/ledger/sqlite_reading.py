@@ -110,7 +110,7 @@ class SQLiteReader:
         return next(self._rows("SELECT rowid, id FROM calls ORDER BY rowid DESC LIMIT 1", []), (0, None))
 
     def _rows(self, query: str, values: Sequence[Any], since: int = 0) -> Iterator[tuple[Any, ...]]:
-        """Yield the answer's rows. What is there `since` a schema version is empty in older ledgers, and without one."""
+        """Yield the answer's rows. What is there `since` a version is empty in older ledgers, and without one."""
         if not self.path.exists():
             if since:
                 return
