@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean sdk-suites versions
+.PHONY: help demo test lint format clean sdk-suites versions chart-js pictures
 
 help:
 	@echo "make demo        run examples/chat.py with the three real SDKs against a local simulator and show the costs"
@@ -13,6 +13,8 @@ help:
 	@echo "make versions    run the tests on old and new versions of the SDKs and Python"
 	@echo "make lint        ruff, mypy --strict"
 	@echo "make format      let ruff rewrite what it can"
+	@echo "make pictures    take the pictures of the page in docs/ anew"
+	@echo "make chart-js    take Chart.js anew from npm: make chart-js CHART_JS=4.6.1"
 	@echo "make clean       remove .venv, what the two above installed, and caches"
 
 $(VENV)/.installed: pyproject.toml
@@ -49,6 +51,22 @@ lint: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+pictures: $(VENV)/.installed
+	PYTHONPATH=$(CURDIR)/tests $(BIN)/python tests/pictures.py docs
+
+# The page's charting library, as its makers publish it. It has @kurkle/color within, whose licence is beside it, too.
+CHART_JS ?= 4.6.1
+VENDOR := llm_toll_autopatch/page/vendor
+chart-js:
+	@set -e; here=$$(mktemp -d); trap 'rm -rf "$$here"' EXIT; \
+	npm pack --silent --pack-destination "$$here" chart.js@$(CHART_JS) >/dev/null; \
+	npm pack --silent --pack-destination "$$here" @kurkle/color@0.3 >/dev/null; \
+	for each in chart.js kurkle-color; do mkdir "$$here/$$each"; tar -xzf "$$here/$$each"-[0-9]*.tgz -C "$$here/$$each"; done; \
+	cp "$$here/chart.js/package/dist/chart.umd.min.js" $(VENDOR)/; \
+	cp "$$here/chart.js/package/LICENSE.md" $(VENDOR)/chart.js-LICENSE.md; \
+	cp "$$here/kurkle-color/package/LICENSE.md" $(VENDOR)/kurkle-color-LICENSE.md; \
+	grep -ao 'Chart.js v[0-9.]*' $(VENDOR)/chart.umd.min.js
 
 clean:
 	rm -rf $(VENV) .nox .sdk-suites .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -8,6 +8,7 @@ The names are loaded when they are first used: importing this package imports no
 
 TYPE_CHECKING = False  # what type checkers take for `typing.TYPE_CHECKING`, without the time that importing it takes
 if TYPE_CHECKING:
+    from llm_toll_autopatch.accumulator import StreamAccumulator
     from llm_toll_autopatch.budgets.errors import (
         BudgetExceededError,
         BudgetOverrunWarning,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.sinks.prometheus import PrometheusSink
     from llm_toll_autopatch.sinks.tee import TeeSink
     from llm_toll_autopatch.spend import Spend
+    from llm_toll_autopatch.tracking import track_costs
 
 __version__ = "0.1.0"
 
@@ -57,6 +59,7 @@ _HOMES = {
     "SinkUnavailableError": "sinks",
     "Spend": "spend",
     "Status": "health",
+    "StreamAccumulator": "accumulator",
     "TeeSink": "sinks.tee",
     "TokenEstimateWarning": "estimate",
     "UnboundedCostError": "budgets.errors",
@@ -67,6 +70,7 @@ _HOMES = {
     "patched": "patching",
     "scope": "scopes",
     "status": "patching",
+    "track_costs": "tracking",
     "unpatch_all": "patching",
 }
 
@@ -90,6 +94,7 @@ __all__ = [
     "SinkUnavailableError",
     "Spend",
     "Status",
+    "StreamAccumulator",
     "TeeSink",
     "TokenEstimateWarning",
     "UnboundedCostError",
@@ -101,6 +106,7 @@ __all__ = [
     "patched",
     "scope",
     "status",
+    "track_costs",
     "unpatch_all",
 ]
 

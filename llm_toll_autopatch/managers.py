@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.records import Outcome
 
-__all__ = ["AsyncManagerProxy", "ManagerProxy"]
+__all__ = ["AsyncManagerProxy", "ManagerProxy", "inner_stream"]
 
 
 class _ManagerProxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
@@ -46,7 +46,7 @@ class _ManagerProxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
         """Put the metering proxy below the helper, which iterates its inner stream, and one for the lifecycle above."""
         proxy = self._self_stream_proxy
         close = self._self_close_on_break
-        name = _inner(stream)
+        name = inner_stream(stream)
         if call is None:  # the helper's own request passed through another patched method, or none is metered
             inner = getattr(stream, name or "", None)
             if not isinstance(inner, proxy):
@@ -73,9 +73,10 @@ def _never_await(manager: Any) -> None:
             value.close()
 
 
-def _inner(helper: Any) -> str | None:
+def inner_stream(helper: Any) -> str | None:
     """Return the name of the stream that a helper iterates; in the handlers of Assistants it is a private one."""
-    return next((name for name in vars(helper) if name == "_raw_stream" or name.endswith("EventHandler__stream")), None)
+    names = getattr(helper, "__dict__", ())
+    return next((name for name in names if name == "_raw_stream" or name.endswith("EventHandler__stream")), None)
 
 
 class ManagerProxy(_ManagerProxy):

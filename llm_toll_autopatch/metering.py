@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch import estimate, lasting, reporting, user_warnings
+from llm_toll_autopatch import answers, lasting, reporting, user_warnings
 from llm_toll_autopatch.budgets.errors import BudgetExceededError
 from llm_toll_autopatch.estimate import TokenEstimateWarning
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.records import CallRecord, Outcome, Usage, UsageSource, new_id
+from llm_toll_autopatch.settlement import Elsewhere, Settlement, settled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,9 +29,6 @@ __all__ = ["Call", "outcome_of"]
 
 _NANO = Decimal(1_000_000_000)
 _EXACT = Context(prec=40)  # the program's own may round to three digits
-
-Elsewhere = tuple[tuple[str, Usage], ...]
-"""Models that took part in a request beside the one that was called, with what each used."""
 
 
 def outcome_of(error: BaseException) -> Outcome:
@@ -134,6 +132,7 @@ class Call:
             failures.note(f"reading a chunk of {self.method}", error)
         if not self.chunks:
             self.first_chunk_s = time.monotonic() - self._began
+            answers.note(chunk)
         self.chunks += 1
         return False
 
@@ -143,6 +142,7 @@ class Call:
             self.reader.finish(response)
         except Exception as error:
             failures.note(f"reading the response of {self.method}", error)
+        answers.note(response)
         self.end("completed")
 
     def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
@@ -227,7 +227,7 @@ class Call:
             self._warn(draft)
         return draft
 
-    def _settle(self) -> tuple[Usage, UsageSource, Elsewhere]:
+    def _settle(self) -> Settlement:
         """Return the usage of the model that was called, its source, and what others used for the same request."""
         reader = self.reader
         try:
@@ -235,23 +235,9 @@ class Call:
         except Exception as error:
             failures.note(f"reading the usage of {self.method}", error)
             reading = None
-        if reading is not None and reading.final and reading.has_input and reading.has_output:
-            return reading.usage, "reported", reading.elsewhere
         if reading is None and not self.chunks and self.outcome in ("error", "cancelled"):
-            return Usage(), "missing", ()
-        reported = Usage() if reading is None else reading.usage
-        # What the provider has said stands. Only the gaps are estimated, and an output figure that was not its last
-        # word is a lower bound.
-        output = reported.output_tokens
-        if reading is None or not (reading.final and reading.has_output):
-            output = max(output, estimate.tokens(reader.output_chars))
-        input_tokens = reported.input_tokens
-        if (reading is None or not reading.has_input) and self.settings.estimate_input:
-            input_tokens = max(input_tokens, estimate.tokens(reader.input_chars))
-        # An input that only its parts were reported of is not less than these.
-        input_tokens = max(input_tokens, reported.cache_read_tokens + reported.cache_write_tokens)
-        usage = replace(reported, input_tokens=input_tokens, output_tokens=output)
-        return usage, "estimated" if reading is None else "partial", () if reading is None else reading.elsewhere
+            return Settlement(Usage(), "missing")
+        return settled(reader, reading, estimate_input=self.settings.estimate_input)
 
     def _cost(self, usage: Usage, source: UsageSource, elsewhere: Elsewhere) -> Decimal | None:
         if source == "missing":

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from llm_toll_autopatch.budgets.stopping import Allowance
-    from llm_toll_autopatch.metering import Call
     from llm_toll_autopatch.records import Outcome
 
 __all__ = ["Lifecycle", "Meter"]
@@ -39,12 +38,12 @@ class Lifecycle:
     """A meter for what stands above metered streams: it sees how the user ends it, the counting is done below.
 
     Args:
-        calls: The calls below, open or not.
+        calls: The calls below, open or not, or the meters of tracked streams.
     """
 
     __slots__ = ("allowance", "calls")
 
-    def __init__(self, calls: Iterable[Call] = ()) -> None:
+    def __init__(self, calls: Iterable[Any] = ()) -> None:
         self.calls = list(calls)
         self.allowance: Allowance | None = None  # the streams below have theirs
 

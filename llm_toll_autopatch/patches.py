@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.providers.target import Caller, Target
 
-__all__ = ["Patch"]
+__all__ = ["Bound", "Patch"]
 
 
-class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
+class Bound(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
     """What accessing a wrapped method gives. It is copied and pickled as the method is, where wrapt refuses."""
 
     def __copy__(self) -> Any:
@@ -38,7 +38,7 @@ class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
 class _Wrapped(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     """A wrapper of ours, by which it is known when it is met again."""
 
-    __bound_function_wrapper__ = _Bound
+    __bound_function_wrapper__ = Bound
 
 
 class Patch:

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.lane import Delivery
     from llm_toll_autopatch.metering import Call
     from llm_toll_autopatch.sinks import Sink
+    from llm_toll_autopatch.spend import Spend
 
-__all__ = ["closed", "counts", "flush", "opened", "reset", "written"]
+__all__ = ["closed", "counts", "flush", "open_within", "opened", "reset", "written"]
 
 QUEUE_BOUND = 10_000
 PATIENCE_S = 2.0
@@ -68,10 +69,17 @@ def open_calls() -> int:
     return len(_open)
 
 
-def dropped(call: Call) -> None:
-    """Forget a call that has ended and gives no record; let go of what is held for it."""
+def open_within(spend: Spend) -> list[Call]:
+    """Return the calls that have begun in the scope of `spend` and not ended."""
+    return [call for call in tuple(_open) if spend in call.settings.spends]
+
+
+def dropped(call: Call, *, later: bool = False) -> None:
+    """Forget a call that has ended and gives no record; let go of what is held for it: now, or `later`, as `closed`."""
     _open.discard(call)
-    if call.admission is not None:
+    if call.admission is not None and later:
+        _outbox.put(functools.partial(released, call.admission))
+    elif call.admission is not None:
         released(call.admission)
 
 
@@ -129,9 +137,11 @@ def _report(call: Call) -> list[Delivery]:
         spend.add(record)
     # Each sink of a tee is delivered to, and tried again, for itself.
     sinks: Sequence[Sink] = leaves(call.settings.sink)
-    queued = [deliver(sink, record) for sink in sinks]
-    if (admission := call.admission) is not None:
-        queued += [deliver(each, record, owner=each.keeper) for each in admission.settlers(sinks)]
+    admission = call.admission
+    if admission is None:
+        queued = [deliver(sink, record) for sink in sinks]
+    else:
+        queued = [deliver(sink, record, owner) for sink, owner in admission.takers(sinks)]
     deliveries = [each for each in queued if each is not None]
     if admission is not None:
         # What a call is charged is known when it is settled.

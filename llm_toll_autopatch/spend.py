@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from llm_toll_autopatch.records import Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llm_toll_autopatch.records import CallRecord
 
 __all__ = ["Spend"]
@@ -23,6 +25,8 @@ class Spend:
     """
 
     def __init__(self) -> None:
+        self.told: Callable[[CallRecord], object] | None = None
+        """Is told of each call that counts; must not raise."""
         self._arrived: deque[CallRecord] = deque()
         self._adding = threading.Lock()
         self._calls = 0
@@ -33,6 +37,8 @@ class Spend:
 
     def add(self, record: CallRecord) -> None:
         """Count a call."""
+        if self.told is not None:
+            self.told(record)
         self._arrived.append(record)
         self._count()
 

@@ -176,3 +176,6 @@ ASYNC = (
     Source("anthropic stream", "anthropic", "messages.stream", CLAUDE, _async_helper, reports_early=True),
     *_GOOGLE,
 )
+READABLE_SYNC = tuple(source for source in SYNC if source.name != "google interaction")
+"""Those whose chunks are known by their shape."""
+READABLE_ASYNC = tuple(source for source in ASYNC if source.name != "google interaction")

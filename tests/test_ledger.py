@@ -27,7 +27,7 @@ from llm_toll_autopatch.ledger import LedgerError, SQLiteLedger, Totals
 from llm_toll_autopatch.ledger.groupings import GROUPINGS
 from llm_toll_autopatch.ledger.location import default_path, path_from_url
 from llm_toll_autopatch.ledger.money import NANO_USD_MAX, decimals_for, format_usd, from_nano_usd, sum_usd, to_nano_usd
-from llm_toll_autopatch.ledger.schema import COLUMNS
+from llm_toll_autopatch.ledger.rows import COLUMNS
 from llm_toll_autopatch.ledger.totals import sum_totals
 from llm_toll_autopatch.records import CallRecord, Usage, new_id
 from llm_toll_autopatch.sinks import Sink, SinkUnavailableError
@@ -188,7 +188,7 @@ class TestKeeping:
         """It is kept as unknown, and counted as a failure of ours."""
         failures.reset()
         ledger.emit(record(cost_usd=Decimal("1E+30")))
-        assert (failures.total, failures.last) == (1, "SQLiteLedger: cost: OverflowError")
+        assert (failures.total, failures.last) == (1, "the ledger: cost: OverflowError")
         failures.reset()
 
     def test_private(self, ledger: SQLiteLedger) -> None:

@@ -40,7 +40,7 @@ from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.ledger import LedgerError, postgres_holds
 from llm_toll_autopatch.ledger.money import from_nano_usd
 from llm_toll_autopatch.ledger.postgres_schema import INSERT, MIGRATIONS
-from llm_toll_autopatch.ledger.schema import row_of
+from llm_toll_autopatch.ledger.rows import row_of
 from llm_toll_autopatch.records import CallRecord, new_id
 from llm_toll_autopatch.simulator import Simulator
 from llm_toll_autopatch.sinks import Sink, SinkUnavailableError
@@ -730,6 +730,14 @@ class TestSetUp:
         ledger.emit(record())
         assert len(ids(ledger)) == 1
         ledger.close()
+
+    def test_server_settings(self, database: str) -> None:
+        """The server is given our bound too, unless the URL has settings for it, of which none is one."""
+        for options, timeout in (("", "300ms"), ("?options=", "0"), ("?options=-c%20statement_timeout%3D7s", "7s")):
+            with PostgresLedger(database + options, timeout_s=0.3) as ledger:
+                rows = ledger._do(lambda connection: connection.run("SHOW statement_timeout").fetchall())
+                assert rows == [(timeout,)]
+                ledger.emit(record())
 
     def test_version(self, ledger: PostgresLedger, postgres: Server, database: str) -> None:
         """The tables say which version they are."""

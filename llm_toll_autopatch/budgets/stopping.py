@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
+from llm_toll_autopatch.budgets import elsewhere
 from llm_toll_autopatch.budgets.errors import BudgetExceededError
 from llm_toll_autopatch.estimate import CHARS_PER_TOKEN
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.ledger.money import from_nano_usd
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Generator, Iterator
 
     from llm_toll_autopatch.budgets.keeper import Keeper
     from llm_toll_autopatch.budgets.limits import Limit
@@ -84,9 +85,14 @@ def watched(chunks: Iterator[Any], meter: Meter) -> Iterator[Any]:
     return chunks if allowance is None else _watched(chunks, cast("Call", meter), allowance)
 
 
-def _watched(chunks: Iterator[Any], call: Call, allowance: Allowance) -> Iterator[Any]:
+def _watched(chunks: Iterator[Any], call: Call, allowance: Allowance) -> Generator[Any, None, Any]:
     reader = call.reader
-    for chunk in chunks:
+    advance = chunks.__next__
+    while True:
+        try:
+            chunk = advance()
+        except StopIteration as end:
+            return end.value  # a generator's, which a `for` would lose
         yield chunk  # and it has been fed when this goes on
         if reader.output_chars > allowance.chars:
             allowance.renew(call, reader.output_chars)
@@ -113,5 +119,11 @@ class _Watched:
 
     def __anext__(self) -> Awaitable[Any]:
         if self._call.chunks and self._reader.output_chars > self._allowance.chars:
-            self._allowance.renew(self._call, self._reader.output_chars)
+            return self._renewed()
         return self._next()
+
+    async def _renewed(self) -> Any:
+        # A keeper may be a server, and the event loop does not wait for the network.
+        written = self._reader.output_chars
+        await elsewhere.ask(lambda: self._allowance.renew(self._call, written), lambda: None)
+        return await self._next()

@@ -40,6 +40,7 @@ COMMANDS = (
     Command("report", "llm_toll_autopatch.cli.report", "show what was spent, and by whom"),
     Command("tail", "llm_toll_autopatch.cli.tail", "show the last calls, and follow new ones"),
     Command("watch", "llm_toll_autopatch.cli.watch", "show what is being spent, live"),
+    Command("serve", "llm_toll_autopatch.cli.serve", "show what is being spent as a page in your browser, live"),
     Command("export", "llm_toll_autopatch.cli.export", "write calls out: JSON Lines, CSV, Parquet, Prometheus"),
     Command("import", "llm_toll_autopatch.cli.importing", "read calls in from JSON Lines"),
     Command("prune", "llm_toll_autopatch.cli.prune", "delete old calls"),

@@ -14,7 +14,7 @@ from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.postgres_address import Address
 from llm_toll_autopatch.ledger.postgres_caps import PostgresCaps
 from llm_toll_autopatch.ledger.postgres_schema import DELETE_OLD, INSERT, REPLACE_COST, fitted, migrate
-from llm_toll_autopatch.ledger.schema import row_of, settlement_of
+from llm_toll_autopatch.ledger.rows import row_of, settlement_of
 from llm_toll_autopatch.loops import in_event_loop
 from llm_toll_autopatch.sinks import SinkUnavailableError
 from llm_toll_autopatch.sinks.forking import keep_for_ever, watch_forks

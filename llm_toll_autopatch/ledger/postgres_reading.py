@@ -7,16 +7,23 @@ from collections import deque
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from llm_toll_autopatch.ledger import holds, postgres_holds
 from llm_toll_autopatch.ledger.errors import LedgerError
-from llm_toll_autopatch.ledger.postgres_queries import arrivals_query, records_query, totals_query
+from llm_toll_autopatch.ledger.postgres_queries import (
+    arrivals_query,
+    greatest_query,
+    records_query,
+    totals_query,
+)
 from llm_toll_autopatch.ledger.postgres_schema import version_of
-from llm_toll_autopatch.ledger.schema import record_of
-from llm_toll_autopatch.ledger.sqlite_queries import totals_of
+from llm_toll_autopatch.ledger.rows import record_of
+from llm_toll_autopatch.ledger.totals import totals_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+    from llm_toll_autopatch.budgets.keeper import Standing
     from llm_toll_autopatch.ledger.groupings import Where
     from llm_toll_autopatch.ledger.postgres_address import Address
     from llm_toll_autopatch.ledger.totals import Totals
@@ -65,6 +72,33 @@ class PostgresReader:
         chosen = {**(where or {}), **({} if project is None else {"project": project})}
         query = records_query(since, until, limit, chosen, newest_first=newest_first)
         return (record_of(row) for row in self._rows(*query))
+
+    def greatest(
+        self,
+        measure: str,
+        limit: int,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        where: Where | None = None,
+    ) -> list[CallRecord]:
+        """Return the calls that cost the most or took the longest, as `SQLiteLedger.greatest` does.
+
+        Raises:
+            ValueError: There is no such measure, or `where` has an unknown name.
+            LedgerError: There is no ledger, or it cannot be read.
+        """
+        return [record_of(row) for row in self._rows(*greatest_query(measure, limit, since, until, where or {}))]
+
+    def budgets(self, at: datetime) -> list[Standing]:
+        """Return how every budget stands in the window of `at`, as `SQLiteLedger.budgets` does.
+
+        Raises:
+            LedgerError: There is no ledger, or it cannot be read.
+        """
+        if not next(self._rows(postgres_holds.KNOWN, []), (False,))[0]:
+            return []  # made by a version that had no budgets
+        return [holds.standing_of(row) for row in self._rows(*postgres_holds.all_at(at))]
 
     def totals(
         self,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llm_toll_autopatch.ledger.cap_tables import POSTGRES as CAPS
 from llm_toll_autopatch.ledger.errors import LedgerError
 from llm_toll_autopatch.ledger.postgres_holds import MIGRATION as HOLDS
-from llm_toll_autopatch.ledger.schema import COLUMNS, coerced
+from llm_toll_autopatch.ledger.rows import COLUMNS, coerced
 
 if TYPE_CHECKING:
     from llm_toll_autopatch.ledger.postgres_connections import BoundedConnection

@@ -16,17 +16,8 @@ from llm_toll_autopatch.ledger.errors import LedgerError
 from llm_toll_autopatch.ledger.files import identity, make_private
 from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.location import default_path
-from llm_toll_autopatch.ledger.schema import (
-    APPLICATION_ID,
-    INSERT,
-    KEEP_COST,
-    MIGRATIONS,
-    OLD,
-    REPLACE_COST,
-    coerced,
-    row_of,
-    settlement_of,
-)
+from llm_toll_autopatch.ledger.rows import coerced, row_of, settlement_of
+from llm_toll_autopatch.ledger.schema import APPLICATION_ID, INSERT, KEEP_COST, MIGRATIONS, OLD, REPLACE_COST
 from llm_toll_autopatch.ledger.sqlite_caps import SQLiteCaps
 from llm_toll_autopatch.ledger.sqlite_reading import version_of
 from llm_toll_autopatch.sinks import SinkUnavailableError

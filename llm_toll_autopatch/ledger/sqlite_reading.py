@@ -6,15 +6,19 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from llm_toll_autopatch.ledger import holds
 from llm_toll_autopatch.ledger.errors import LedgerError
-from llm_toll_autopatch.ledger.schema import APPLICATION_ID, MIGRATIONS, record_of
-from llm_toll_autopatch.ledger.sqlite_queries import arrivals_query, records_query, totals_of, totals_query
+from llm_toll_autopatch.ledger.rows import record_of
+from llm_toll_autopatch.ledger.schema import APPLICATION_ID, MIGRATIONS
+from llm_toll_autopatch.ledger.sqlite_queries import arrivals_query, greatest_query, records_query, totals_query
+from llm_toll_autopatch.ledger.totals import totals_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
+    from llm_toll_autopatch.budgets.keeper import Standing
     from llm_toll_autopatch.ledger.groupings import Where
     from llm_toll_autopatch.ledger.totals import Totals
     from llm_toll_autopatch.records import CallRecord
@@ -57,6 +61,42 @@ class SQLiteReader:
         """
         query = records_query(since, until, limit, _with_project(where, project), newest_first=newest_first)
         return (record_of(row) for row in self._rows(*query))
+
+    def greatest(
+        self,
+        measure: str,
+        limit: int,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        where: Where | None = None,
+    ) -> list[CallRecord]:
+        """Return the calls that cost the most or took the longest, these first. Unknown costs are left out.
+
+        Args:
+            measure: One of `MEASURES`.
+            limit: How many at most.
+            since: Only calls that started then or later.
+            until: Only calls that started before.
+            where: Only calls of these values, as for `records`.
+
+        Raises:
+            ValueError: There is no such measure, or `where` has an unknown name.
+            LedgerError: There is no ledger at `path`, or it cannot be read.
+        """
+        return [record_of(row) for row in self._rows(*greatest_query(measure, limit, since, until, where or {}))]
+
+    def budgets(self, at: datetime) -> list[Standing]:
+        """Return how every budget that this ledger keeps stands in the window of `at`, in the order of their projects.
+
+        Those that have not been asked in this window are not among them. Nor are limits on any 60 seconds.
+
+        Raises:
+            LedgerError: There is no ledger at `path`, or it cannot be read.
+        """
+        if not next(self._rows(*holds.KNOWN), (0,))[0]:
+            return []  # made by a version that had no budgets
+        return [holds.standing_of(row) for row in self._rows(*holds.all_at(at))]
 
     def totals(
         self,

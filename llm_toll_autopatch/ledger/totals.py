@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.ledger.money import sum_usd
+from llm_toll_autopatch.ledger.money import from_nano_usd, sum_usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Totals", "sum_totals"]
+__all__ = ["Totals", "sum_totals", "totals_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,4 +51,19 @@ def sum_totals(groups: Iterable[Totals]) -> Totals:
         unknown_cost_calls=sum(group.unknown_cost_calls for group in groups),
         estimated_calls=sum(group.estimated_calls for group in groups),
         errors=sum(group.errors for group in groups),
+    )
+
+
+def totals_of(row: tuple[Any, ...], keys: int) -> Totals:
+    """Return the sums in a row of as many `keys`, then the sums that every ledger selects, large ones in two halves."""
+    calls, input_high, input_low, output_high, output_low, nano_high, nano_low, unknown, estimated, errors = row[keys:]
+    return Totals(
+        key=tuple(row[:keys]),
+        calls=calls,
+        input_tokens=(input_high << 32) + input_low,
+        output_tokens=(output_high << 32) + output_low,
+        cost_usd=None if unknown == calls else from_nano_usd((nano_high << 32) + nano_low),
+        unknown_cost_calls=unknown,
+        estimated_calls=estimated,
+        errors=errors,
     )

@@ -19,7 +19,7 @@ from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers,
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import Usage
 
-__all__ = ["GenerateContent", "GenerateContentBatch", "modalities", "usage_of"]
+__all__ = ["GenerateContent", "GenerateContentBatch", "modalities", "snake_cased", "usage_of"]
 
 
 class GenerateContent(Reader):
@@ -112,7 +112,7 @@ class GenerateContent(Reader):
 
     def _read_json(self, response: Any) -> None:
         """Take the response's JSON, which is all that there is under `should_return_http_response`."""
-        self._usage = _snake_cased(get(response, "usageMetadata"))
+        self._usage = snake_cased(get(response, "usageMetadata"))
         self.service_tier = _name(get(self._usage, "service_tier")) or self.service_tier
         self.response_model = text(response, "modelVersion") or self.response_model
         self.response_id = text(response, "responseId") or self.response_id
@@ -251,8 +251,8 @@ def modalities(usage: Any, *names: str) -> dict[str, int]:
     return found
 
 
-def _snake_cased(value: Any) -> Any:
+def snake_cased(value: Any) -> Any:
     """Return JSON as the SDK's models name it: `promptTokenCount` becomes `prompt_token_count`."""
     if isinstance(value, Mapping):
-        return {re.sub(r"(?<!^)([A-Z])", r"_\1", key).lower(): _snake_cased(each) for key, each in value.items()}
-    return [_snake_cased(each) for each in value] if isinstance(value, list) else value
+        return {re.sub(r"(?<!^)([A-Z])", r"_\1", key).lower(): snake_cased(each) for key, each in value.items()}
+    return [snake_cased(each) for each in value] if isinstance(value, list) else value
