@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from llm_toll_autopatch.budgets.keeper import Standing
 from llm_toll_autopatch.budgets.limits import AMOUNT_MAX, Limit
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ _TIMED = 7
 """The version of UUIDs that begin with the time (RFC 9562)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget(Standing):
     """What was spent and is held of a limit in one window, in the limit's unit.
 
     Attributes:
@@ -32,11 +33,8 @@ class Budget:
         oldest: When the first of them began; None when there is none, or it cannot be told.
     """
 
-    limit: Limit
     start: datetime
     end: datetime
-    spent: int
-    held: int = 0
     holds: int = 0
     oldest: datetime | None = None
 
@@ -56,12 +54,12 @@ def budget_of(row: Sequence[Any]) -> Budget:
     account, unit, period, cap, start, end, spent, held, holds, oldest = row
     return Budget(
         Limit(account, unit, cap, period),
-        datetime.fromisoformat(start),
-        datetime.fromisoformat(end),
         int(spent),
         held,
-        holds,
-        None if oldest is None else _began(oldest),
+        start=datetime.fromisoformat(start),
+        end=datetime.fromisoformat(end),
+        holds=holds,
+        oldest=None if oldest is None else _began(oldest),
     )
 
 

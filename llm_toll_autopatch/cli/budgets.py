@@ -66,7 +66,7 @@ def rows_of(ledger: Ledger, at: datetime | None, now: datetime) -> list[Row]:
     unmet = [cap for what, cap in caps.items() if what not in met]
     for standing in ledger.standings(unmet, now) if unmet else ():
         start, end = window_of(standing.limit.period, now)
-        rows.append(Row(Budget(standing.limit, start, end, standing.spent, standing.held), "here"))
+        rows.append(Row(Budget(standing.limit, standing.spent, standing.held, start=start, end=end), "here"))
     if at is not None:
         rows = [row for row in rows if row.source != "nowhere"]
     return sorted(rows, key=_in_order)

@@ -40,7 +40,7 @@ _BUDGETS = f"""
     FROM {SCHEMA}.budgets AS b CROSS JOIN LATERAL (
         SELECT COUNT(*) AS holds, MIN(call_id) AS oldest FROM {SCHEMA}.holds WHERE budget_id = b.id AND NOT charged
     ) AS h
-    {{which}} ORDER BY b.account, b.period = 'minute', b.start_at, b.unit, b.period
+    {{which}} ORDER BY b.account, b.unit, b.period, b.start_at
 """  # noqa: S608 - our own name
 _CURRENT = "b.start_at <= %s::timestamptz AND %s::timestamptz < b.end_at"
 _MEANT = (

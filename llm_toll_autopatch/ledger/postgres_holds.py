@@ -28,11 +28,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.budgets.limits import Limit
     from llm_toll_autopatch.ledger.postgres_connections import BoundedConnection
 
-<<<<<<< HEAD
 __all__ = ["MIGRATION", "make_budgets", "release", "reserve", "settle", "standings", "sweep"]
-=======
-__all__ = ["KNOWN", "MIGRATION", "all_at", "release", "reserve", "settle", "standings", "sweep"]
->>>>>>> main
 
 _MOST = str(2**61)
 """Where sums stop, so that no row makes one overflow."""
@@ -377,20 +373,6 @@ def standings(connection: BoundedConnection, limits: Sequence[Limit], at: dateti
     asked = json.dumps([_claim(number, limit, at) for number, limit in enumerate(limits)])
     rows = connection.run(_STANDINGS, [instant(at), asked]).fetchall()
     return [Standing(limit, int(spent), held) for limit, (spent, held) in zip(limits, rows, strict=True)]
-
-
-KNOWN = f"SELECT to_regclass('{_SCHEMA}.budgets') IS NOT NULL"
-"""SQL: whether there are budgets in this version of the ledger."""
-
-
-def all_at(at: datetime) -> tuple[str, list[Any]]:
-    """Return the SQL, and its values, that selects the budgets in whose window `at` lies, for `holds.standing_of`."""
-    query = (
-        f"SELECT account, unit, cap, period, spent, held FROM {_SCHEMA}.budgets"  # noqa: S608 - our own name
-        " WHERE period <> 'minute' AND start_at <= %s::timestamptz AND %s::timestamptz < end_at"
-        " ORDER BY account, unit, period"
-    )
-    return query, [instant(at), instant(at)]
 
 
 def sweep(connection: BoundedConnection, at: datetime) -> int:

@@ -7,7 +7,6 @@ from collections import deque
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.ledger import holds, postgres_holds
 from llm_toll_autopatch.ledger.errors import LedgerError
 from llm_toll_autopatch.ledger.postgres_queries import (
     arrivals_query,
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from llm_toll_autopatch.budgets.keeper import Standing
     from llm_toll_autopatch.ledger.groupings import Where
     from llm_toll_autopatch.ledger.postgres_address import Address
     from llm_toll_autopatch.ledger.totals import Totals
@@ -89,16 +87,6 @@ class PostgresReader:
             LedgerError: There is no ledger, or it cannot be read.
         """
         return [record_of(row) for row in self._rows(*greatest_query(measure, limit, since, until, where or {}))]
-
-    def budgets(self, at: datetime) -> list[Standing]:
-        """Return how every budget stands in the window of `at`, as `SQLiteLedger.budgets` does.
-
-        Raises:
-            LedgerError: There is no ledger, or it cannot be read.
-        """
-        if not next(self._rows(postgres_holds.KNOWN, []), (False,))[0]:
-            return []  # made by a version that had no budgets
-        return [holds.standing_of(row) for row in self._rows(*postgres_holds.all_at(at))]
 
     def totals(
         self,

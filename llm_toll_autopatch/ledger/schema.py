@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import json
-from datetime import datetime
-from operator import attrgetter
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
-
-from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.ledger.cap_tables import SQLITE as CAPS
-=======
->>>>>>> main
 from llm_toll_autopatch.ledger.holds import MIGRATION as HOLDS
 from llm_toll_autopatch.ledger.rows import COLUMNS
 

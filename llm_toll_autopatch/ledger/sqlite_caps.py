@@ -29,7 +29,7 @@ _BUDGETS = """
         ) ELSE spent END,
         held, COUNT(call_id), MIN(call_id)
     FROM budgets LEFT JOIN holds ON budget_id = budgets.id AND NOT charged
-    {which} GROUP BY budgets.id ORDER BY account, period = 'minute', start_at, unit, period
+    {which} GROUP BY budgets.id ORDER BY account, unit, period, start_at
 """
 _CURRENT = "start_at <= ? AND ? < end_at"
 _MEANT = (

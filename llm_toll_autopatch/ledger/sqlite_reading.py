@@ -6,7 +6,6 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.ledger import holds
 from llm_toll_autopatch.ledger.errors import LedgerError
 from llm_toll_autopatch.ledger.rows import record_of
 from llm_toll_autopatch.ledger.schema import APPLICATION_ID, MIGRATIONS
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from llm_toll_autopatch.budgets.keeper import Standing
     from llm_toll_autopatch.ledger.groupings import Where
     from llm_toll_autopatch.ledger.totals import Totals
     from llm_toll_autopatch.records import CallRecord
@@ -85,18 +83,6 @@ class SQLiteReader:
             LedgerError: There is no ledger at `path`, or it cannot be read.
         """
         return [record_of(row) for row in self._rows(*greatest_query(measure, limit, since, until, where or {}))]
-
-    def budgets(self, at: datetime) -> list[Standing]:
-        """Return how every budget that this ledger keeps stands in the window of `at`, in the order of their projects.
-
-        Those that have not been asked in this window are not among them. Nor are limits on any 60 seconds.
-
-        Raises:
-            LedgerError: There is no ledger at `path`, or it cannot be read.
-        """
-        if not next(self._rows(*holds.KNOWN), (0,))[0]:
-            return []  # made by a version that had no budgets
-        return [holds.standing_of(row) for row in self._rows(*holds.all_at(at))]
 
     def totals(
         self,
