@@ -135,8 +135,10 @@ class PostgresCaps(PostgresReader):
 
         return self._do(work)
 
-    def reset_budget(self, account: str, unit: Unit | None = None, period: Period | None = None) -> list[Budget]:
-        """Have nothing be spent of a project's budgets in the windows of this moment, and return how they stood.
+    def reset_budget(
+        self, account: str, unit: Unit | None = None, period: Period | None = None, *, at: datetime | None = None
+    ) -> list[Budget]:
+        """Have nothing be spent of a project's budgets in the windows of a moment, and return how they stood.
 
         As `SQLiteLedger.reset_budget` does.
 
@@ -144,14 +146,14 @@ class PostgresCaps(PostgresReader):
             SinkUnavailableError: As from `emit`.
             LedgerError: As from `emit`.
         """
-        at = datetime.now(UTC)
-        now, account = instant(at), without_nul(account)
+        moment = datetime.now(UTC) if at is None else at
+        now, account = instant(moment), without_nul(account)
         values = [account, now, now, unit, period]
 
         def work(connection: BoundedConnection) -> list[Sequence[Any]]:
             connection.run("BEGIN")
             rows = connection.run(f"{_CAPS} WHERE account = %s AND period <> 'minute'", [account]).fetchall()
-            postgres_holds.make_budgets(connection, account, [Limit(*row) for row in rows], at)
+            postgres_holds.make_budgets(connection, account, [Limit(*row) for row in rows], moment)
             ids = connection.run(
                 f"SELECT b.id FROM {SCHEMA}.budgets AS b WHERE {_MEANT} ORDER BY b.id FOR UPDATE",  # noqa: S608 - our own names
                 values,

@@ -97,8 +97,10 @@ class SQLiteCaps(SQLiteReader):
             gone = connection.execute("DELETE FROM caps WHERE account = ? AND unit = ? AND period = ?", what)
             return gone.rowcount > 0
 
-    def reset_budget(self, account: str, unit: Unit | None = None, period: Period | None = None) -> list[Budget]:
-        """Have nothing be spent of a project's budgets in the windows of this moment, and return how they stood.
+    def reset_budget(
+        self, account: str, unit: Unit | None = None, period: Period | None = None, *, at: datetime | None = None
+    ) -> list[Budget]:
+        """Have nothing be spent of a project's budgets in the windows of a moment, and return how they stood.
 
         What is held for calls that are under way stays held. What was charged for processes that have died is settled:
         a record that comes for it all the same counts anew. Limits on 60 seconds are no budgets.
@@ -107,12 +109,13 @@ class SQLiteCaps(SQLiteReader):
             account: The project.
             unit: Only budgets in this unit.
             period: Only budgets of this period.
+            at: The moment; None is now.
 
         Raises:
             SinkUnavailableError: The ledger is busy for longer than the bound.
             LedgerError: The file is not a ledger, or one of a newer version.
         """
-        at = datetime.now(UTC)
+        at = datetime.now(UTC) if at is None else at
         now = instant(at)
         values = [account, now, now, unit, period]
         with self.transaction() as connection:
