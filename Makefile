@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean sdk-suites versions chart-js pictures
+.PHONY: help demo test docs lint format clean sdk-suites versions chart-js pictures
 
 help:
 	@echo "make demo        run examples/chat.py with the three real SDKs against a local simulator and show the costs"
 	@echo "make test        run the tests"
 	@echo "make sdk-suites  run the SDKs' own tests bare and patched, and compare; SUITES=--slice is two minutes of them"
 	@echo "make versions    run the tests on old and new versions of the SDKs and Python"
+	@echo "make docs        build the documentation into docs/_build; warnings are errors"
 	@echo "make lint        ruff, mypy --strict"
 	@echo "make format      let ruff rewrite what it can"
 	@echo "make pictures    take the pictures of the page in docs/ anew"
@@ -36,6 +37,14 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo "docs/_build/index.html"
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
 
 sdk-suites: $(VENV)/.installed
 	PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m sdk_suites $(SUITES)
@@ -69,4 +78,4 @@ chart-js:
 	grep -ao 'Chart.js v[0-9.]*' $(VENDOR)/chart.umd.min.js
 
 clean:
-	rm -rf $(VENV) .nox .sdk-suites .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .nox .sdk-suites .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist docs/_build

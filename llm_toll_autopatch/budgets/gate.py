@@ -319,15 +319,18 @@ def _refused(refusal: Refusal, reservation: Reservation) -> Exception:
     wanted = next(claim.amount for claim in reservation.claims if claim.limit == limit)
     used = standing.spent + standing.held
     reasons = []
-    if used < limit.amount:
+    if limit.unit != "usd":
+        reasons.append(f"{used:,} of {limit.amount:,} {limit.unit} are used or under way")
+    elif used < limit.amount:
         reasons.append(f"this call may cost up to {_usd(wanted)}")
-    if standing.held:
+    if standing.held and limit.unit == "usd":
         reasons.append(f"{_usd(standing.held)} of it is held for calls that are under way")
     if limit.period != "total":
         _, end = window_of(limit.period, reservation.at)
         reasons.append(f"it starts anew at {end:%Y-%m-%d %H:%M} UTC")
     reasons.append("nothing was sent")
-    return BudgetExceededError(limit.project, from_nano_usd(used), limit.max_budget, "; ".join(reasons))
+    current = from_nano_usd(used) if limit.unit == "usd" else None
+    return BudgetExceededError(limit.project, current, limit.max_budget, "; ".join(reasons))
 
 
 def _usd(nano: int) -> str:
