@@ -44,6 +44,7 @@ COMMANDS = (
     Command("export", "llm_toll_autopatch.cli.export", "write calls out: JSON Lines, CSV, Parquet, Prometheus"),
     Command("import", "llm_toll_autopatch.cli.importing", "read calls in from JSON Lines"),
     Command("prune", "llm_toll_autopatch.cli.prune", "delete old calls"),
+    Command("budget", "llm_toll_autopatch.cli.budget", "show budgets, and set caps for every process"),
     Command("prices", "llm_toll_autopatch.cli.prices", "show what a model is charged, and from where that is known"),
     Command("reprice", "llm_toll_autopatch.cli.reprice", "compute the costs of past calls again"),
     Command("doctor", "llm_toll_autopatch.cli.doctor", "check the SDKs, what is metered of them, and the ledger"),

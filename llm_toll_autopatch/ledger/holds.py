@@ -8,7 +8,7 @@ counted once.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_toll_autopatch.budgets.keeper import Refusal, Standing
 from llm_toll_autopatch.budgets.limits import MINUTE_S, Limit, window_of
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.budgets.keeper import Claim, Reservation
 
-__all__ = ["KNOWN", "MIGRATION", "SETTLE", "all_at", "release", "reserve", "standing_of", "standings", "sweep"]
+__all__ = ["MIGRATION", "SETTLE", "make_budget", "release", "reserve", "standings", "sweep"]
 
 _MOST = 2**61
 """Where sums stop, so that no row makes one overflow."""
@@ -200,6 +200,11 @@ def _budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> tuple
     return budget, cap, spent, held
 
 
+def make_budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> None:
+    """Make the budget of a limit if there is none yet; within a transaction of the caller's."""
+    _budget(connection, limit, at)
+
+
 def _spent_before(connection: sqlite3.Connection, limit: Limit, start: str, end: str) -> int:
     if limit.period == "minute":
         return 0
@@ -242,28 +247,6 @@ def standings(connection: sqlite3.Connection, limits: Sequence[Limit], at: datet
         else:
             found.append(Standing(limit, *row[2:]))
     return found
-
-
-KNOWN: tuple[str, tuple[Any, ...]] = (
-    "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'budgets'",
-    (),
-)
-"""SQL, and its values: whether there are budgets in this version of the file."""
-
-
-def all_at(at: datetime) -> tuple[str, tuple[Any, ...]]:
-    """Return the SQL, and its values, that selects the budgets in whose window `at` lies, for `standing_of`."""
-    query = (
-        "SELECT account, unit, cap, period, spent, held FROM budgets"
-        " WHERE period <> 'minute' AND start_at <= ?1 AND ?1 < end_at ORDER BY account, unit, period"
-    )
-    return query, (instant(at),)
-
-
-def standing_of(row: tuple[Any, ...]) -> Standing:
-    """Return how the limit in a row of `all_at` stands."""
-    account, unit, cap, period, spent, held = row
-    return Standing(Limit(account, unit, cap, period), spent, held)
 
 
 def sweep(connection: sqlite3.Connection, at: datetime) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.budgets.limits import Limit
     from llm_toll_autopatch.ledger.postgres_connections import BoundedConnection
 
-__all__ = ["KNOWN", "MIGRATION", "all_at", "release", "reserve", "settle", "standings", "sweep"]
+__all__ = ["MIGRATION", "make_budgets", "release", "reserve", "settle", "standings", "sweep"]
 
 _MOST = str(2**61)
 """Where sums stop, so that no row makes one overflow."""
@@ -300,6 +300,14 @@ _STANDINGS = _filled(
     FROM {{claims}} LEFT JOIN {_SCHEMA}.budgets AS b ON {{same}} ORDER BY c.n
     """  # noqa: S608 - our own names
 ).replace("jsonb_to_recordset(claims)", "jsonb_to_recordset(%s::jsonb)")
+_MAKE = _filled(
+    f"""
+    INSERT INTO {_SCHEMA}.budgets (account, unit, period, start_at, end_at, cap, spent)
+    SELECT c.account, c.unit, c.period, c.start_at, c.end_at, c.cap,
+        {_SCHEMA}.spent_before(c.account, c.unit, c.period, c.start_at, c.end_at)
+    FROM {{claims}} ON CONFLICT DO NOTHING
+    """  # noqa: S608 - our own names
+).replace("jsonb_to_recordset(claims)", "jsonb_to_recordset(%s::jsonb)")
 _OWNERS = f"SELECT DISTINCT owner FROM {_SCHEMA}.holds WHERE NOT charged"  # noqa: S608 - our own name
 
 
@@ -342,6 +350,14 @@ def _claim(number: int, limit: Limit, at: datetime) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def make_budgets(connection: BoundedConnection, account: str, limits: Sequence[Limit], at: datetime) -> None:
+    """Make the budgets of an account's limits that are not there yet; within a transaction of the caller's."""
+    if limits:
+        connection.run(f"SELECT pg_advisory_xact_lock({_PROJECTS}, hashtext(%s))", [account])
+        asked = json.dumps([_claim(number, limit, at) for number, limit in enumerate(limits)])
+        connection.run(_MAKE, [asked])
+
+
 def settle(connection: BoundedConnection, settlement: Sequence[Any]) -> None:
     """Settle a call whose record goes elsewhere: its id, project, cost in nano-USD or NULL, tokens, and start."""
     connection.run(f"SELECT {_SCHEMA}.settle(%s, %s, %s, %s, %s::timestamptz)", settlement)
@@ -357,20 +373,6 @@ def standings(connection: BoundedConnection, limits: Sequence[Limit], at: dateti
     asked = json.dumps([_claim(number, limit, at) for number, limit in enumerate(limits)])
     rows = connection.run(_STANDINGS, [instant(at), asked]).fetchall()
     return [Standing(limit, int(spent), held) for limit, (spent, held) in zip(limits, rows, strict=True)]
-
-
-KNOWN = f"SELECT to_regclass('{_SCHEMA}.budgets') IS NOT NULL"
-"""SQL: whether there are budgets in this version of the ledger."""
-
-
-def all_at(at: datetime) -> tuple[str, list[Any]]:
-    """Return the SQL, and its values, that selects the budgets in whose window `at` lies, for `holds.standing_of`."""
-    query = (
-        f"SELECT account, unit, cap, period, spent, held FROM {_SCHEMA}.budgets"  # noqa: S608 - our own name
-        " WHERE period <> 'minute' AND start_at <= %s::timestamptz AND %s::timestamptz < end_at"
-        " ORDER BY account, unit, period"
-    )
-    return query, [instant(at), instant(at)]
 
 
 def sweep(connection: BoundedConnection, at: datetime) -> int:

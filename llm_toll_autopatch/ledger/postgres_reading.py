@@ -7,7 +7,6 @@ from collections import deque
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.ledger import holds, postgres_holds
 from llm_toll_autopatch.ledger.errors import LedgerError
 from llm_toll_autopatch.ledger.postgres_queries import (
     arrivals_query,
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from llm_toll_autopatch.budgets.keeper import Standing
     from llm_toll_autopatch.ledger.groupings import Where
     from llm_toll_autopatch.ledger.postgres_address import Address
     from llm_toll_autopatch.ledger.totals import Totals
@@ -90,16 +88,6 @@ class PostgresReader:
         """
         return [record_of(row) for row in self._rows(*greatest_query(measure, limit, since, until, where or {}))]
 
-    def budgets(self, at: datetime) -> list[Standing]:
-        """Return how every budget stands in the window of `at`, as `SQLiteLedger.budgets` does.
-
-        Raises:
-            LedgerError: There is no ledger, or it cannot be read.
-        """
-        if not next(self._rows(postgres_holds.KNOWN, []), (False,))[0]:
-            return []  # made by a version that had no budgets
-        return [holds.standing_of(row) for row in self._rows(*postgres_holds.all_at(at))]
-
     def totals(
         self,
         by: Sequence[str] = (),
@@ -155,21 +143,27 @@ class PostgresReader:
                 floor = max(floor, marks.popleft()[1])
             numbers = {number for number in numbers if number > floor}
 
-    def _rows(self, query: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    def _rows(
+        self, query: str, values: Sequence[Any], since: int = 0, patience_s: float = _PATIENCE_S
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the answer's rows. What is there `since` a version is empty in older ledgers, and without one."""
         import psycopg
 
         from llm_toll_autopatch.ledger.postgres_connections import connect
 
         failure = None
         try:
-            with closing(connect(self._address, time.monotonic() + _PATIENCE_S)) as connection:
-                if not version_of(connection, self._address):
+            with closing(connect(self._address, time.monotonic() + patience_s)) as connection:
+                version = version_of(connection, self._address)
+                if version < since:
+                    return
+                if not version:
                     raise LedgerError(f"no ledger at {self._address}; has anything been metered yet?")
                 connection.run("BEGIN READ ONLY")
-                connection.run(f"SET LOCAL statement_timeout = {int(_PATIENCE_S * 1000)}")
+                connection.run(f"SET LOCAL statement_timeout = {int(patience_s * 1000)}")
                 connection.run(f"DECLARE answer NO SCROLL CURSOR FOR {query}", values)
                 while True:
-                    connection.deadline = time.monotonic() + _PATIENCE_S
+                    connection.deadline = time.monotonic() + patience_s
                     rows = connection.run(f"FETCH {_AT_ONCE} FROM answer").fetchall()
                     yield from rows
                     if len(rows) < _AT_ONCE:

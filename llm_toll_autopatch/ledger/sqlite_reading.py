@@ -6,7 +6,6 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.ledger import holds
 from llm_toll_autopatch.ledger.errors import LedgerError
 from llm_toll_autopatch.ledger.rows import record_of
 from llm_toll_autopatch.ledger.schema import APPLICATION_ID, MIGRATIONS
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from llm_toll_autopatch.budgets.keeper import Standing
     from llm_toll_autopatch.ledger.groupings import Where
     from llm_toll_autopatch.ledger.totals import Totals
     from llm_toll_autopatch.records import CallRecord
@@ -86,18 +84,6 @@ class SQLiteReader:
         """
         return [record_of(row) for row in self._rows(*greatest_query(measure, limit, since, until, where or {}))]
 
-    def budgets(self, at: datetime) -> list[Standing]:
-        """Return how every budget that this ledger keeps stands in the window of `at`, in the order of their projects.
-
-        Those that have not been asked in this window are not among them. Nor are limits on any 60 seconds.
-
-        Raises:
-            LedgerError: There is no ledger at `path`, or it cannot be read.
-        """
-        if not next(self._rows(*holds.KNOWN), (0,))[0]:
-            return []  # made by a version that had no budgets
-        return [holds.standing_of(row) for row in self._rows(*holds.all_at(at))]
-
     def totals(
         self,
         by: Sequence[str] = (),
@@ -149,8 +135,11 @@ class SQLiteReader:
     def _newest(self) -> tuple[int, str | None]:
         return next(self._rows("SELECT rowid, id FROM calls ORDER BY rowid DESC LIMIT 1", []), (0, None))
 
-    def _rows(self, query: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, query: str, values: Sequence[Any], since: int = 0) -> Iterator[tuple[Any, ...]]:
+        """Yield the answer's rows. What is there `since` a version is empty in older ledgers, and without one."""
         if not self.path.exists():
+            if since:
+                return
             raise LedgerError(f"no ledger at {self.path}; has anything been metered yet?")
         try:
             # Not mode=ro: reading a WAL file may need to make its shared memory.
@@ -164,7 +153,7 @@ class SQLiteReader:
                 )
             ) as connection:
                 connection.execute("PRAGMA query_only = 1")
-                if version_of(connection, self.path):
+                if version_of(connection, self.path) >= max(since, 1):
                     yield from connection.execute(query, values)
         except sqlite3.Error as error:
             raise LedgerError(f"the ledger at {self.path} cannot be read: {error}") from error

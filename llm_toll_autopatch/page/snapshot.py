@@ -154,7 +154,9 @@ class Asked:
         """Return how budgets stand now, None when this ledger cannot tell."""
         ask = getattr(self.ledger, "budgets", None)
         found: list[Standing] | None = None if ask is None else ask(now)
-        return found
+        if found is None:
+            return None
+        return [each for each in found if each.limit.period != "minute" and getattr(each, "is_capped", True)]
 
 
 def unit_of(span: tuple[datetime, datetime] | None) -> Unit:
