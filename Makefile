@@ -4,15 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean sdk-suites versions
+.PHONY: help demo test docs lint format clean sdk-suites versions chart-js pictures
 
 help:
 	@echo "make demo        run examples/chat.py with the three real SDKs against a local simulator and show the costs"
 	@echo "make test        run the tests"
 	@echo "make sdk-suites  run the SDKs' own tests bare and patched, and compare; SUITES=--slice is two minutes of them"
 	@echo "make versions    run the tests on old and new versions of the SDKs and Python"
+	@echo "make docs        build the documentation into docs/_build; warnings are errors"
 	@echo "make lint        ruff, mypy --strict"
 	@echo "make format      let ruff rewrite what it can"
+	@echo "make pictures    take the pictures of the page in docs/ anew"
+	@echo "make chart-js    take Chart.js anew from npm: make chart-js CHART_JS=4.6.1"
 	@echo "make clean       remove .venv, what the two above installed, and caches"
 
 $(VENV)/.installed: pyproject.toml
@@ -35,6 +38,14 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo "docs/_build/index.html"
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
 sdk-suites: $(VENV)/.installed
 	PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m sdk_suites $(SUITES)
 
@@ -50,5 +61,21 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+pictures: $(VENV)/.installed
+	PYTHONPATH=$(CURDIR)/tests $(BIN)/python tests/pictures.py docs
+
+# The page's charting library, as its makers publish it. It has @kurkle/color within, whose licence is beside it, too.
+CHART_JS ?= 4.6.1
+VENDOR := llm_toll_autopatch/page/vendor
+chart-js:
+	@set -e; here=$$(mktemp -d); trap 'rm -rf "$$here"' EXIT; \
+	npm pack --silent --pack-destination "$$here" chart.js@$(CHART_JS) >/dev/null; \
+	npm pack --silent --pack-destination "$$here" @kurkle/color@0.3 >/dev/null; \
+	for each in chart.js kurkle-color; do mkdir "$$here/$$each"; tar -xzf "$$here/$$each"-[0-9]*.tgz -C "$$here/$$each"; done; \
+	cp "$$here/chart.js/package/dist/chart.umd.min.js" $(VENDOR)/; \
+	cp "$$here/chart.js/package/LICENSE.md" $(VENDOR)/chart.js-LICENSE.md; \
+	cp "$$here/kurkle-color/package/LICENSE.md" $(VENDOR)/kurkle-color-LICENSE.md; \
+	grep -ao 'Chart.js v[0-9.]*' $(VENDOR)/chart.umd.min.js
+
 clean:
-	rm -rf $(VENV) .nox .sdk-suites .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .nox .sdk-suites .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist docs/_build

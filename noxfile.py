@@ -27,6 +27,8 @@ TEST_TOOLS = (
     "hypothesis>=6.100",
     "psycopg[binary]>=3.2",
     "rich>=13",
+    "ipython>=8.18",
+    "pyyaml>=6",
 )
 DISTRIBUTIONS = ("openai", "anthropic", "google-genai")
 

@@ -66,11 +66,13 @@ _HOMES = {
     "UnknownPriceWarning": "pricing.prices",
     "Usage": "records",
     "flush": "patching",
+    "load_ipython_extension": "notebook.extension",
     "patch_all": "patching",
     "patched": "patching",
     "scope": "scopes",
     "status": "patching",
     "track_costs": "tracking",
+    "unload_ipython_extension": "notebook.extension",
     "unpatch_all": "patching",
 }
 

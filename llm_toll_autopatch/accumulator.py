@@ -27,7 +27,7 @@ class StreamAccumulator:
 
     Chunks are recognised by their shape, as objects and as dicts of parsed JSON: OpenAI's (`choices` and `model`),
     events of the Responses API (`type`), Anthropic's events (`type`), Gemini's (`candidates` and `usage_metadata`, or
-    `usageMetadata`). It holds counters, never text.
+    `usageMetadata`). It holds counters, never text::
 
         accumulator = StreamAccumulator()
         for line in response.iter_lines():

@@ -60,8 +60,7 @@ class Plan:
         """Return who pays, named by the user, or by the configuration if there are limits: they are a project's."""
         if self.project is not None or not self.limits:
             return self.project
-        outer = settings.overlay()
-        current = base if outer is None else outer.over(base)
+        current = settings.seen_here(base)
         return None if current is None else current.project
 
 
@@ -79,7 +78,7 @@ class Invocation:
     def __init__(self, plan: Plan, method: str, base: Settings) -> None:
         with plan.scope(plan.payer(base)) as spend:
             self.scope: Overlay | None = settings.overlay()
-        self.active: Settings | None = base if self.scope is None else self.scope.over(base)
+            self.active: Settings | None = settings.seen_here(base)
         self._plan = plan
         self._first: TrackedCall | None = None
         self._metered = Metered(spend)

@@ -1,6 +1,6 @@
 """What a metered call leaves behind: `Usage` and `CallRecord`.
 
-This module imports nothing else of the package: everything else may import it.
+This module needs nothing else of the package: everything else may import it.
 """
 
 from __future__ import annotations
@@ -71,6 +71,11 @@ class Usage:
     def total_tokens(self) -> int:
         """`input_tokens + output_tokens`."""
         return self.input_tokens + self.output_tokens
+
+    def _repr_html_(self) -> str:
+        from llm_toll_autopatch.notebook.tables import of_usage
+
+        return of_usage(self)
 
     def __add__(self, other: Usage) -> Usage:
         if not isinstance(other, Usage):

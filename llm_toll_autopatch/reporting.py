@@ -149,9 +149,11 @@ def _report(call: Call) -> list[Delivery]:
         spend.add(record)
     # Each sink of a tee is delivered to, and tried again, for itself.
     sinks: Sequence[Sink] = leaves(call.settings.sink)
-    queued = [deliver(sink, record) for sink in sinks]
-    if (admission := call.admission) is not None:
-        queued += [deliver(each, record, owner=each.keeper) for each in admission.settlers(sinks)]
+    admission = call.admission
+    if admission is None:
+        queued = [deliver(sink, record) for sink in sinks]
+    else:
+        queued = [deliver(sink, record, owner) for sink, owner in admission.takers(sinks)]
     deliveries = [each for each in queued if each is not None]
     if admission is not None:
         # What a call is charged is known when it is settled.

@@ -180,7 +180,7 @@ class _Scope:
                 limits=strictest([*base.limits, *(kept for each in self.limits for kept in each.over(base))]),
                 strict_budget=base.strict_budget if self.strict_budget is None else self.strict_budget,
                 stop_streams=base.stop_streams if self.stop_streams is None else self.stop_streams,
-                spends=self.spends,
+                spends=(*base.spends, *self.spends),
             )
             self._last = (base, merged)
         return merged

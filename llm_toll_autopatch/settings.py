@@ -25,18 +25,20 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.estimate import Measure
     from llm_toll_autopatch.estimators import Estimator
     from llm_toll_autopatch.pricing.prices import Prices
-    from llm_toll_autopatch.spend import Spend
 
 __all__ = [
+    "Counter",
     "Options",
     "Overlay",
     "Settings",
     "SinkSpec",
     "activate",
     "active",
+    "everywhere",
     "in_force",
     "overlaid",
     "overlay",
+    "seen_here",
 ]
 
 SinkSpec = Sink | Callable[[CallRecord], Any] | str | list[Any] | tuple[Any, ...] | None
@@ -65,6 +67,14 @@ class Options(TypedDict, total=False):
     on_orphan: OnOrphan | None
 
 
+class Counter(Protocol):
+    """Who is told of every record of a call, beside the sinks: a `Spend`, or a test."""
+
+    def add(self, record: CallRecord) -> None:
+        """Count a call. Never raises, and may be called by a finalizer."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One configuration, immutable. A call keeps the one that was active when it began."""
@@ -85,7 +95,7 @@ class Settings:
     on_ledger_error: Literal["refuse", "allow"] | None
     on_orphan: OnOrphan
     hints: Hints = field(default_factory=Hints)
-    spends: tuple[Spend, ...] = ()
+    spends: tuple[Counter, ...] = ()
 
     @classmethod
     def resolve(cls, **arguments: Unpack[Options]) -> Settings:
@@ -123,13 +133,24 @@ class Overlay(Protocol):
 
 
 _active: Settings | None = None
+_everywhere: Overlay | None = None
 _overlay: ContextVar[Overlay | None] = ContextVar("llm_toll_scope", default=None)
 
 
 def active() -> Settings | None:
     """Return the configuration in force in this context; None while nothing is metered."""
-    base, scope = _active, _overlay.get()
-    return base if base is None or scope is None else scope.over(base)
+    return None if _active is None else seen_here(_active)
+
+
+def seen_here(base: Settings) -> Settings | None:
+    """Return `base` with what lies over it in this context; None where that switches the metering off."""
+    scope = _overlay.get()
+    if _everywhere is not None:
+        changed = _everywhere.over(base)
+        if changed is None:
+            return None
+        base = changed
+    return base if scope is None else scope.over(base)
 
 
 def in_force() -> Settings | None:
@@ -140,6 +161,16 @@ def in_force() -> Settings | None:
 def overlay() -> Overlay | None:
     """Return what lies over the configuration in this context."""
     return _overlay.get()
+
+
+def everywhere(scope: Overlay | None) -> Overlay | None:
+    """Put `scope` over the configuration in all contexts, below their own scopes; return what it replaces.
+
+    For tests, whose calls may be made by any thread and any task, under whatever configuration the program chooses.
+    """
+    global _everywhere
+    before, _everywhere = _everywhere, scope
+    return before
 
 
 @contextmanager

@@ -84,6 +84,11 @@ class Spend:
         """Number of calls whose tokens are estimated wholly or in part."""
         return self._estimated
 
+    def _repr_html_(self) -> str:
+        from llm_toll_autopatch.notebook.tables import of_spend
+
+        return of_spend(self)
+
     def __repr__(self) -> str:
         return f"<Spend: {self}>"
 

@@ -21,8 +21,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from services import missing
 
-WITHOUT = "LLM_TOLL_AUTOPATCH_TESTS_WITHOUT_POSTGRES"
 PASSWORD = "canary:/@ %&pässwörd"  # with all that a URL has to escape
 _USERS = ("postgres", "nobody")  # the server refuses to run as root
 _PATIENCE_S = 30
@@ -154,19 +154,13 @@ class Server:
 
 
 def binaries() -> Path:
-    """Return the directory of `initdb` and `postgres`, the newest there is; fail the test when there is none."""
+    """Return the directory of `initdb` and `postgres`, the newest there is; end the test when there is none."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
     on_path = shutil.which("initdb")
     for directory in [*debian, *([Path(on_path).resolve().parent] if on_path else [])]:
         if (directory / "initdb").exists() and (directory / "postgres").exists():
             return directory
-    if os.environ.get(WITHOUT):
-        pytest.skip(f"{WITHOUT} is set")
-    pytest.fail(
-        "these tests need the PostgreSQL server's binaries, and there are none. Debian, Ubuntu: apt-get install"
-        f" postgresql (the service itself is not used and may be off). To leave the tests out: {WITHOUT}=1",
-        pytrace=False,
-    )
+    return missing("the PostgreSQL server", "Debian, Ubuntu: apt-get install postgresql (its own service is not used)")
 
 
 def _free_port() -> int:

@@ -7,13 +7,15 @@ import pickle
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from roads import ROADS, Road
-from sources import ASYNC, GPT, MESSAGES, SYNC, Source, async_clients_of, clients_of
+from sources import ASYNC, CLAUDE, GPT, MESSAGES, SYNC, Source, async_clients_of, clients_of
+from test_lasting import work
 
 from llm_toll_autopatch import (
     BudgetExceededError,
@@ -30,6 +32,7 @@ from llm_toll_autopatch import (
     status,
 )
 from llm_toll_autopatch.budgets.keeper import Refusal, Reservation
+from llm_toll_autopatch.budgets.limits import Limit
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.simulator import Simulator
 from llm_toll_autopatch.sinks import SinkUnavailableError
@@ -334,24 +337,6 @@ def test_threads_cannot_overspend(kind: str, tmp_path: Path, sim: Simulator) -> 
     assert 0.8 * 0.002 <= sent * float(ONE) <= 0.002
 
 
-async def test_tasks_cannot_overspend(tmp_path: Path, sim: Simulator) -> None:
-    """The same with 200 tasks."""
-    ledger = SQLiteLedger(tmp_path / "ledger.db", busy_timeout_s=30)
-    with patched(sink=ledger, max_budget="0.002", strict_budget=True, prices=OWN):
-        async with async_clients_of(sim) as clients:
-
-            async def work() -> int:
-                try:
-                    await ask(clients, GPT + "+first=20", **BOUND)
-                except BudgetExceededError:
-                    return 0
-                return 1
-
-            sent = sum(await asyncio.gather(*(work() for _ in range(200))))
-    assert sent == len(sim.requests)
-    assert sent * float(ONE) <= 0.002
-
-
 async def test_a_cancelled_call_holds_nothing(tmp_path: Path, sim: Simulator) -> None:
     """A task that is cancelled while it waits for the answer is charged what was held, for nobody knows what it cost."""
     ledger = SQLiteLedger(tmp_path / "ledger.db")
@@ -399,6 +384,30 @@ def test_when_the_ledger_cannot_say(options: dict[str, Any], refused: bool, tmp_
     assert failures.last == "asking what is left of the limits: SinkUnavailableError"
     failures.reset()
     assert len(sim.requests) == (0 if refused else 1)
+
+
+class _Slow(SQLiteLedger):
+    """A ledger that is not asked on the spot, as one across a network on an event loop."""
+
+    def reserve_now(self, reservation: Reservation) -> Refusal | None:
+        raise SinkUnavailableError("later")
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_work_that_is_under_way_is_charged_when_it_ends(own: bool, tmp_path: Path, sim: Simulator) -> None:
+    """A ledger that cannot be asked on the spot learns of a batch's results, and of who pays, when they are recorded."""
+    ledger = _Slow(tmp_path / "ledger.db")
+    with patched(sink=ledger, project="acme", max_budget=1), clients_of(sim) as clients:
+        elsewhere = MemorySink()
+        with scope("other", sink=None if own else elsewhere):
+            assert list(clients.anthropic.messages.batches.results(work("msgbatch", CLAUDE)))
+    flush(5)
+    (standing,) = ledger.standings([Limit("acme", "usd", 10**9)], datetime.now(UTC))
+    records = list(ledger.records()) if own else elsewhere.records
+    assert {record.project for record in records} == {"other"}
+    cost = sum(record.cost_usd or 0 for record in records)
+    assert (standing.spent, standing.held) == (int(cost * 10**9), 0)
+    assert cost
 
 
 # Streams that are cut off

@@ -164,7 +164,12 @@ def test_what_postgres_is_told(query: str, durability: str, switch: str, databas
         name = ledger._do(lambda connection: connection.run("SHOW application_name").fetchone())
         ledger.emit(record())
         assert len(list(ledger.records())) == 1
-    assert (ledger.durability, ledger.deferred, found, name) == (durability, durability == "queue", (switch,), ("mine",))
+    assert (ledger.durability, ledger.deferred, found, name) == (
+        durability,
+        durability == "queue",
+        (switch,),
+        ("mine",),
+    )
 
 
 def test_full_beats_the_options_of_a_url(database: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -303,6 +304,7 @@ class Books(RuleBasedStateMachine):
         self.charged: dict[str, Reservation] = {}
         self.done: list[tuple[Reservation, str, int]] = []  # what was asked, the project, the cost
         self.others: list[tuple[str, datetime, int]] = []
+        self.forgiven: dict[tuple[Limit, datetime], int] = {}  # spent before a reset, by window
 
     @property
     def is_ledger(self) -> bool:
@@ -324,6 +326,7 @@ class Books(RuleBasedStateMachine):
         spent = sum(cost for asked, project, cost in self.done if counts(asked, project))
         spent += sum(map(amount, self.charged.values()))
         spent += sum(c for project, at, c in self.others if project == limit.account and window[0] <= at < window[1])
+        spent -= self.forgiven.get((limit, window[0]), 0)
         return spent, sum(amount(asked) for asked, _ in self.open.values())
 
     def has_room(self, asked: Reservation) -> bool:
@@ -381,6 +384,18 @@ class Books(RuleBasedStateMachine):
         self.keeper.emit(record(project=project, started_at=self.at, cost_usd=nano(cost)))
         self.others.append((project, self.at, cost))
 
+    @precondition(lambda self: self.is_ledger)
+    @rule(account=st.sampled_from("ab"))
+    def reset(self, account: str) -> None:
+        for budget in self.keeper.reset_budget(account, at=self.at):
+            limit, (start, end) = budget.limit, window_of(budget.limit.period, self.at)
+            for call_id, asked in self.charged.items():
+                if start <= asked.at < end:
+                    claims = tuple(claim for claim in asked.claims if claim.limit != limit)
+                    self.charged[call_id] = replace(asked, claims=claims)
+            spent, _ = self.expected(limit)
+            self.forgiven[limit, start] = self.forgiven.get((limit, start), 0) + spent
+
     @rule(hours=st.sampled_from([1, 12, 25]))
     def time_passes(self, hours: int) -> None:
         self.at += timedelta(hours=hours, seconds=1)
@@ -402,7 +417,7 @@ class Books(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("kind", KEEPERS)
 def test_the_books_are_what_a_plain_model_says(kind: str) -> None:
-    """Spent and held are what a plain model says after any series of calls, deaths, late records and new days."""
+    """Spent and held are what a plain model says after any series of calls, deaths, late records, resets and new days."""
     machine = type(f"{kind.title()}Books", (Books,), {"kind": kind})
     from hypothesis.stateful import run_state_machine_as_test
 

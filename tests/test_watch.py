@@ -14,6 +14,7 @@ from specimens import NOON
 from terminals import at_terminal, command, plain
 from test_cli import Shell, autotoll, ledger, record, write
 
+from llm_toll_autopatch.budgets.limits import Limit
 from llm_toll_autopatch.ledger import SQLiteLedger
 from llm_toll_autopatch.sinks.lines import record_from_line
 
@@ -113,6 +114,19 @@ class TestWatch:
             assert terminal.end() == 0
         assert "\x1b[?25h" in terminal.text  # the cursor is back
         assert "Traceback" not in terminal.text
+
+    def test_budgets(self, fresh: Path) -> None:
+        """The budgets of which the least is left are shown, with what is spent of them."""
+        with SQLiteLedger(fresh) as ledger:
+            for number in range(7):
+                ledger.set_cap(Limit(f"project-{number}", "usd", number * 10**9))
+        with at_terminal("watch", "--interval", "0.05", "--ledger", fresh) as terminal:
+            terminal.wait_for("used up")
+            terminal.type(CTRL_C)
+            assert terminal.end() == 0
+        text = plain(terminal.text)
+        assert "project-4" in text
+        assert "project-6" not in text
 
     def test_killed(self, fresh: Path) -> None:
         """A terminal gets its cursor back when the command is asked to end."""

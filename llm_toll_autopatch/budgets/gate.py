@@ -50,18 +50,32 @@ class Admission:
     Attributes:
         call_id: The call's id.
         limits: Its limits, by their keepers.
+        due: What keepers have yet to be told of work that was under way already.
     """
 
-    __slots__ = ("call_id", "limits")
+    __slots__ = ("call_id", "due", "limits")
 
     def __init__(self, call_id: str) -> None:
         self.call_id = call_id
         self.limits: list[tuple[Keeper, Sequence[Limit]]] = []
+        self.due: list[tuple[Keeper, Reservation]] = []
 
-    def settlers(self, leaves: Sequence[Sink]) -> list[Settler]:
-        """Return what else, beside `leaves`, has to be given the record: keepers that do not get it as a sink."""
+    def takers(self, leaves: Sequence[Sink]) -> list[tuple[Sink, Keeper | None]]:
+        """Return who has to be given the record, and whose lane each takes if not its own.
+
+        These are the sinks, and the keepers that do not get it as a sink. One that could not be told that the call
+        is due is told before it gets the record.
+        """
+        due = {id(keeper): (keeper, reservation) for keeper, reservation in self.due}
+        takers: list[tuple[Sink, Keeper | None]] = [
+            (Debtor(leaf, *due[id(leaf)]), due[id(leaf)][0]) if id(leaf) in due else (leaf, None) for leaf in leaves
+        ]
         known = {id(leaf) for leaf in leaves}
-        return [Settler(keeper) for keeper, _ in self.limits if id(keeper) not in known]
+        for keeper, _ in self.limits:
+            if id(keeper) not in known:
+                settler: Sink = Settler(keeper)
+                takers.append((Debtor(settler, *due[id(keeper)]) if id(keeper) in due else settler, keeper))
+        return takers
 
     def releasers(self) -> list[Releaser]:
         """Return what has to be given the id of a call that was not sent."""
@@ -87,6 +101,28 @@ class Settler:
 
     def emit(self, record: CallRecord) -> None:
         self.keeper.settle(record)
+
+
+class Debtor:
+    """A sink whose keeper is told that a call is due before the sink gets its record."""
+
+    def __init__(self, sink: Sink, keeper: Keeper, reservation: Reservation) -> None:
+        self._sink = sink
+        self._keeper = keeper
+        self._reservation: Reservation | None = reservation
+
+    def emit(self, record: CallRecord) -> None:
+        self._tell(self._keeper.reserve)
+        self._sink.emit(record)
+
+    def emit_now(self, record: CallRecord) -> None:
+        self._tell(getattr(self._keeper, "reserve_now", self._keeper.reserve))
+        getattr(self._sink, "emit_now", self._sink.emit)(record)
+
+    def _tell(self, reserve: Reserve) -> None:
+        if self._reservation is not None:  # not yet: this may be the second attempt
+            reserve(self._reservation)
+            self._reservation = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +216,15 @@ class _Question:
 def admit_due(call: Call) -> None:
     """Have `call`, whose work is under way already, charged to the limits of its settings. Never raises.
 
-    Its admission takes no longer than the keepers need; one that is busy learns of the call from its record alone.
+    A keeper that would have to be waited for is told when the call ends.
     """
     admission = Admission(call.id)
     for keeper, claims in _by_keeper(call, _at_least):
         reservation = _reservation(call, claims, is_due=True)
         try:
             getattr(keeper, "reserve_now", keeper.reserve)(reservation)
+        except SinkUnavailableError:
+            admission.due.append((keeper, reservation))
         except Exception as error:
             failures.note("charging a call to its limits", error)
             continue
@@ -281,15 +319,18 @@ def _refused(refusal: Refusal, reservation: Reservation) -> Exception:
     wanted = next(claim.amount for claim in reservation.claims if claim.limit == limit)
     used = standing.spent + standing.held
     reasons = []
-    if used < limit.amount:
+    if limit.unit != "usd":
+        reasons.append(f"{used:,} of {limit.amount:,} {limit.unit} are used or under way")
+    elif used < limit.amount:
         reasons.append(f"this call may cost up to {_usd(wanted)}")
-    if standing.held:
+    if standing.held and limit.unit == "usd":
         reasons.append(f"{_usd(standing.held)} of it is held for calls that are under way")
     if limit.period != "total":
         _, end = window_of(limit.period, reservation.at)
         reasons.append(f"it starts anew at {end:%Y-%m-%d %H:%M} UTC")
     reasons.append("nothing was sent")
-    return BudgetExceededError(limit.project, from_nano_usd(used), limit.max_budget, "; ".join(reasons))
+    current = from_nano_usd(used) if limit.unit == "usd" else None
+    return BudgetExceededError(limit.project, current, limit.max_budget, "; ".join(reasons))
 
 
 def _usd(nano: int) -> str:

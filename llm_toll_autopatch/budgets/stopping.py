@@ -12,7 +12,7 @@ from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.ledger.money import from_nano_usd
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Generator, Iterator
 
     from llm_toll_autopatch.budgets.keeper import Keeper
     from llm_toll_autopatch.budgets.limits import Limit
@@ -85,9 +85,14 @@ def watched(chunks: Iterator[Any], meter: Meter) -> Iterator[Any]:
     return chunks if allowance is None else _watched(chunks, cast("Call", meter), allowance)
 
 
-def _watched(chunks: Iterator[Any], call: Call, allowance: Allowance) -> Iterator[Any]:
+def _watched(chunks: Iterator[Any], call: Call, allowance: Allowance) -> Generator[Any, None, Any]:
     reader = call.reader
-    for chunk in chunks:
+    advance = chunks.__next__
+    while True:
+        try:
+            chunk = advance()
+        except StopIteration as end:
+            return end.value  # a generator's, which a `for` would lose
         yield chunk  # and it has been fed when this goes on
         if reader.output_chars > allowance.chars:
             allowance.renew(call, reader.output_chars)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llm_toll_autopatch.ledger.location import Ledger
+    from llm_toll_autopatch.page.snapshot import Asked
     from llm_toll_autopatch.pricing.prices import Prices
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "add_ledger",
     "add_period",
     "add_prices",
+    "asked",
     "calls",
     "ledger",
     "prices",
@@ -95,6 +97,14 @@ def calls(arguments: argparse.Namespace) -> Calls:
         )
     except (TypeError, ValueError) as error:
         _end(arguments, str(error))
+
+
+def asked(arguments: argparse.Namespace, calls: Calls) -> Asked:
+    """Return what a page is asked to show: these calls, divided also by the tags that `--by` names."""
+    from llm_toll_autopatch.page.snapshot import Asked
+
+    tags = [name.removeprefix(TAG) for name in arguments.by or () if name.startswith(TAG)]
+    return Asked(ledger(arguments), calls.since, calls.until, calls.where, list(dict.fromkeys(tags)))
 
 
 def add_prices(parser: argparse.ArgumentParser) -> None:

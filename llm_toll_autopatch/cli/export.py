@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from llm_toll_autopatch.cli import chosen
 from llm_toll_autopatch.cli.exits import OK, CommandError
+from llm_toll_autopatch.cli.output import output
 from llm_toll_autopatch.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -48,30 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.write is _parquet and not arguments.output and sys.stdout.isatty():
         raise CommandError("Parquet is not for a terminal; give it a file: --output calls.parquet")
     ledger, calls = chosen.ledger(arguments), chosen.calls(arguments)
-    with _output(arguments.output) as file:
+    with output(arguments.output) as file:
         arguments.write(ledger, calls, file)
     return OK
-
-
-@contextmanager
-def _output(path: str | None) -> Iterator[IO[bytes]]:
-    """Give stdout, or a file that takes the place of the one at `path` once it is whole."""
-    if path is None:
-        yield sys.stdout.buffer
-        return
-    target = Path(path)
-    if target.exists() and not target.is_file():  # a device, a pipe
-        with target.open("wb") as file:
-            yield file
-        return
-    # Beside it, for only within a file system can it be put in its place in one step.
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _records(ledger: Ledger, calls: Calls, progress: Progress) -> Iterator[Any]:

@@ -66,13 +66,13 @@ class Styles:
         return f"\033[{style}m{text}\033[0m" if self.on else text
 
 
-def confirmed(question: str) -> bool:
-    """Ask on the terminal, and return whether the answer is yes.
+def confirmed(question: str, instead: str = "--yes says yes beforehand, --dry-run only looks") -> bool:
+    """Ask on the terminal, and return whether the answer is yes; `instead` is what helps where nobody can be asked.
 
     Raises:
         CommandError: There is nobody to ask.
     """
     if not sys.stdin.isatty():
-        raise CommandError("nobody to ask: stdin is no terminal; --yes says yes beforehand, --dry-run only looks")
+        raise CommandError(f"nobody to ask: stdin is no terminal; {instead}")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm_toll_autopatch.cli import chosen, periods
+from llm_toll_autopatch.cli.budgets import Row, rich_budgets, rows_of
 from llm_toll_autopatch.cli.exits import OK
 from llm_toll_autopatch.cli.following import HEADER, RIGHT, cells_of, followed, is_there
 from llm_toll_autopatch.cli.report import groupings
@@ -42,6 +43,7 @@ _DEFAULT_BY = ("project", "model")
 _LINES = 8
 _OTHER_LINES = 9
 """Of the view, beside groups and calls."""
+_BUDGETS = 5
 _CLOCK = len("12:00:00")
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -59,13 +61,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 class Seen(NamedTuple):
-    """What there is to see at a moment: sums since `since`, those of the last hour, and the last calls."""
+    """What there is to see at a moment: sums since `since`, those of the last hour, the last calls, and budgets."""
 
     now: datetime
     since: datetime
     groups: list[Totals]
     hour: Totals
     last: Sequence[CallRecord]
+    budgets: Sequence[Row] = ()
 
     def headline(self) -> str:
         """Return the sums in a line."""
@@ -114,7 +117,19 @@ def _sights(
         there = is_there(ledger)
         groups = ledger.totals(by, start, where=where) if there else []
         hour = ledger.totals((), now - timedelta(hours=1), where=where) if there else []
-        yield Seen(now, start, in_order(by, groups), sum_totals(hour), last)
+        budgets = rows_of(ledger, now, now) if there and not where else []
+        yield Seen(now, start, in_order(by, groups), sum_totals(hour), last, _closest(budgets))
+
+
+def _closest(budgets: Sequence[Row]) -> list[Row]:
+    """Return the few budgets of which the least is left, in their order."""
+
+    def share(row: Row) -> float:
+        budget = row.budget
+        return (budget.spent + budget.held) / max(1, budget.limit.amount)
+
+    nearest = sorted(budgets, key=share, reverse=True)[:_BUDGETS]
+    return [row for row in budgets if row in nearest]
 
 
 def _live(console: Console, by: Sequence[str], sights: Iterator[Seen]) -> None:
@@ -122,7 +137,9 @@ def _live(console: Console, by: Sequence[str], sights: Iterator[Seen]) -> None:
 
     with Live(console=console, auto_refresh=False, screen=False) as live:
         for seen in sights:
-            room = max(1, console.size.height - _OTHER_LINES - len(seen.last))
+            room = max(
+                1, console.size.height - _OTHER_LINES - len(seen.last) - (len(seen.budgets) + 2 if seen.budgets else 0)
+            )
             live.update(_view(by, seen, room, console.encoding), refresh=True)
 
 
@@ -139,6 +156,8 @@ def _view(by: Sequence[str], seen: Seen, room: int, encoding: str) -> Group:
             parts.append(Text(f"and {len(seen.groups) - len(shown):,} more groups", style="dim"))
     else:
         parts.append(Text("No calls yet.", style="dim"))
+    if seen.budgets:
+        parts += [Text(), rich_budgets(seen.budgets, seen.now, encoding)]
     if seen.last:
         rows = ([cells[0][-_CLOCK:], *cells[1:]] for cells in map(cells_of, seen.last))
         parts += [Text(), rich_table(HEADER, RIGHT, rows)]

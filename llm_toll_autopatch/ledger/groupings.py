@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-__all__ = ["GROUPINGS", "PERIODS", "TAG", "Where", "check_groupings", "values_of"]
+__all__ = ["GROUPINGS", "MEASURES", "PERIODS", "TAG", "Where", "check_groupings", "check_measure", "values_of"]
 
 TAG = "tag:"
 """`tag:team` is the value of the tag `team`."""
@@ -29,6 +29,9 @@ tag. Periods are those in which a call started."""
 PERIODS = ("hour", "day", "week", "month")
 """Those that stand in the order of time."""
 
+MEASURES = ("cost", "duration")
+"""What the greatest calls can be asked by: their cost, or how long they took."""
+
 Where = Mapping[str, str | Sequence[str]]
 """Which calls: for each grouping that is named, the value that it must have, or several of which it must have one."""
 
@@ -43,6 +46,16 @@ def check_groupings(names: Sequence[str]) -> None:
         if name not in GROUPINGS and not (name.startswith(TAG) and name != TAG):
             which = "which tag? by tag:NAME, " if name in {"tag", TAG} else ""
             raise ValueError(f"cannot group by {name!r}; {which}by any of: {', '.join(GROUPINGS)}, tag:NAME")
+
+
+def check_measure(name: str) -> None:
+    """Check that `name` is a measure.
+
+    Raises:
+        ValueError: It is not; the message says what is accepted.
+    """
+    if name not in MEASURES:
+        raise ValueError(f"no greatest calls by {name!r}; by any of: {', '.join(MEASURES)}")
 
 
 def values_of(wanted: str | Sequence[str]) -> list[str]:

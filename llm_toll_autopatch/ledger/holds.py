@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from llm_toll_autopatch.budgets.keeper import Refusal, Standing
-from llm_toll_autopatch.budgets.limits import MINUTE_S, window_of
+from llm_toll_autopatch.budgets.limits import MINUTE_S, Limit, window_of
 from llm_toll_autopatch.budgets.owner import current_owner, is_dead
 from llm_toll_autopatch.budgets.rolling import room_after
 from llm_toll_autopatch.ledger.instants import instant
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from llm_toll_autopatch.budgets.keeper import Claim, Reservation
-    from llm_toll_autopatch.budgets.limits import Limit
 
-__all__ = ["MIGRATION", "SETTLE", "release", "reserve", "standings", "sweep"]
+__all__ = ["MIGRATION", "SETTLE", "make_budget", "release", "reserve", "standings", "sweep"]
 
 _MOST = 2**61
 """Where sums stop, so that no row makes one overflow."""
@@ -199,6 +198,11 @@ def _budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> tuple
         ).fetchone()  # fmt: skip
     budget, cap, spent, held = row
     return budget, cap, spent, held
+
+
+def make_budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> None:
+    """Make the budget of a limit if there is none yet; within a transaction of the caller's."""
+    _budget(connection, limit, at)
 
 
 def _spent_before(connection: sqlite3.Connection, limit: Limit, start: str, end: str) -> int:

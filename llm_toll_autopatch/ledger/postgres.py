@@ -13,7 +13,7 @@ from llm_toll_autopatch.ledger.durability import durability_of, without_durabili
 from llm_toll_autopatch.ledger.errors import LedgerError
 from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.postgres_address import Address
-from llm_toll_autopatch.ledger.postgres_reading import PostgresReader
+from llm_toll_autopatch.ledger.postgres_caps import PostgresCaps
 from llm_toll_autopatch.ledger.postgres_schema import DELETE_OLD, INSERT, REPLACE_COST, fitted, migrate
 from llm_toll_autopatch.ledger.rows import row_of, settlement_of
 from llm_toll_autopatch.loops import in_event_loop
@@ -41,7 +41,7 @@ _CROSSED = ("40001", "40P01")  # serialization failure, deadlock: of two that we
 _MISSING = ("3F000", "42P01")  # the schema, the table: dropped since we looked
 
 
-class PostgresLedger(PostgresReader):
+class PostgresLedger(PostgresCaps):
     """Keeps every record in a PostgreSQL database, shared by any number of machines, and answers what was spent.
 
     A record is committed when `emit` returns, as durable as the server makes it. The tables are in a schema of their
@@ -195,6 +195,14 @@ class PostgresLedger(PostgresReader):
     def release(self, call_id: str) -> None:
         """Let go of what is held for a call that was not sent."""
         self._do(lambda connection: postgres_holds.release(connection, call_id))
+
+    def sweep(self) -> int:
+        """Charge or release what processes that have died were holding; return how many calls that were.
+
+        Refused reservations do so by themselves. Only processes of this machine are known to have died: what those of
+        others hold expires.
+        """
+        return self._do(lambda connection: postgres_holds.sweep(connection, datetime.now(UTC)))
 
     def standings(self, limits: Sequence[Limit], at: datetime) -> list[Standing]:
         """Return how limits stand."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.budgets.limits import Limit
     from llm_toll_autopatch.ledger.postgres_connections import BoundedConnection
 
-__all__ = ["MIGRATION", "release", "reserve", "settle", "standings", "sweep"]
+__all__ = ["MIGRATION", "make_budgets", "release", "reserve", "settle", "standings", "sweep"]
 
 _MOST = str(2**61)
 """Where sums stop, so that no row makes one overflow."""
@@ -300,6 +300,14 @@ _STANDINGS = _filled(
     FROM {{claims}} LEFT JOIN {_SCHEMA}.budgets AS b ON {{same}} ORDER BY c.n
     """  # noqa: S608 - our own names
 ).replace("jsonb_to_recordset(claims)", "jsonb_to_recordset(%s::jsonb)")
+_MAKE = _filled(
+    f"""
+    INSERT INTO {_SCHEMA}.budgets (account, unit, period, start_at, end_at, cap, spent)
+    SELECT c.account, c.unit, c.period, c.start_at, c.end_at, c.cap,
+        {_SCHEMA}.spent_before(c.account, c.unit, c.period, c.start_at, c.end_at)
+    FROM {{claims}} ON CONFLICT DO NOTHING
+    """  # noqa: S608 - our own names
+).replace("jsonb_to_recordset(claims)", "jsonb_to_recordset(%s::jsonb)")
 _OWNERS = f"SELECT DISTINCT owner FROM {_SCHEMA}.holds WHERE NOT charged"  # noqa: S608 - our own name
 
 
@@ -340,6 +348,14 @@ def _claim(number: int, limit: Limit, at: datetime) -> dict[str, Any]:
         "n": number, "account": limit.account, "unit": limit.unit, "period": limit.period, "start_at": start,
         "end_at": end, "cap": limit.amount,
     }  # fmt: skip
+
+
+def make_budgets(connection: BoundedConnection, account: str, limits: Sequence[Limit], at: datetime) -> None:
+    """Make the budgets of an account's limits that are not there yet; within a transaction of the caller's."""
+    if limits:
+        connection.run(f"SELECT pg_advisory_xact_lock({_PROJECTS}, hashtext(%s))", [account])
+        asked = json.dumps([_claim(number, limit, at) for number, limit in enumerate(limits)])
+        connection.run(_MAKE, [asked])
 
 
 def settle(connection: BoundedConnection, settlement: Sequence[Any]) -> None:

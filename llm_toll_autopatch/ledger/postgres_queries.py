@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.ledger.groupings import TAG, Where, check_groupings, values_of
+from llm_toll_autopatch.ledger.groupings import TAG, Where, check_groupings, check_measure, values_of
 from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.postgres_schema import SCHEMA, SELECTED, without_nul
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-__all__ = ["arrivals_query", "records_query", "totals_query"]
+__all__ = ["arrivals_query", "greatest_query", "records_query", "totals_query"]
 
 Query = tuple[str, list[Any]]
 """SQL, and the values for its placeholders."""
@@ -73,6 +73,18 @@ def records_query(
     way = " DESC" if newest_first else ""
     query = (
         f"SELECT {SELECTED} FROM {SCHEMA}.calls WHERE {chosen} ORDER BY calls.started_at{way}, calls.id{way} LIMIT %s"  # noqa: S608 - our own names
+    )
+    return query, [*values, limit]
+
+
+def greatest_query(measure: str, limit: int, since: datetime | None, until: datetime | None, where: Where) -> Query:
+    """Return what selects `COLUMNS` of the calls with the most of a measure, the greatest first."""
+    check_measure(measure)
+    chosen, values = _chosen(since, until, where)
+    column = {"cost": "calls.cost_nano_usd", "duration": "calls.duration_s"}[measure]
+    query = (
+        f"SELECT {SELECTED} FROM {SCHEMA}.calls WHERE {chosen} AND {column} IS NOT NULL"  # noqa: S608 - our own names
+        f" ORDER BY {column} DESC, calls.started_at DESC LIMIT %s"
     )
     return query, [*values, limit]
 

@@ -8,7 +8,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.ledger.errors import LedgerError
-from llm_toll_autopatch.ledger.postgres_queries import arrivals_query, records_query, totals_query
+from llm_toll_autopatch.ledger.postgres_queries import (
+    arrivals_query,
+    greatest_query,
+    records_query,
+    totals_query,
+)
 from llm_toll_autopatch.ledger.postgres_schema import version_of
 from llm_toll_autopatch.ledger.rows import record_of
 from llm_toll_autopatch.ledger.totals import totals_of
@@ -66,6 +71,23 @@ class PostgresReader:
         query = records_query(since, until, limit, chosen, newest_first=newest_first)
         return (record_of(row) for row in self._rows(*query))
 
+    def greatest(
+        self,
+        measure: str,
+        limit: int,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        where: Where | None = None,
+    ) -> list[CallRecord]:
+        """Return the calls that cost the most or took the longest, as `SQLiteLedger.greatest` does.
+
+        Raises:
+            ValueError: There is no such measure, or `where` has an unknown name.
+            LedgerError: There is no ledger, or it cannot be read.
+        """
+        return [record_of(row) for row in self._rows(*greatest_query(measure, limit, since, until, where or {}))]
+
     def totals(
         self,
         by: Sequence[str] = (),
@@ -121,21 +143,27 @@ class PostgresReader:
                 floor = max(floor, marks.popleft()[1])
             numbers = {number for number in numbers if number > floor}
 
-    def _rows(self, query: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    def _rows(
+        self, query: str, values: Sequence[Any], since: int = 0, patience_s: float = _PATIENCE_S
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the answer's rows. What is there `since` a version is empty in older ledgers, and without one."""
         import psycopg
 
         from llm_toll_autopatch.ledger.postgres_connections import connect
 
         failure = None
         try:
-            with closing(connect(self._address, time.monotonic() + _PATIENCE_S)) as connection:
-                if not version_of(connection, self._address):
+            with closing(connect(self._address, time.monotonic() + patience_s)) as connection:
+                version = version_of(connection, self._address)
+                if version < since:
+                    return
+                if not version:
                     raise LedgerError(f"no ledger at {self._address}; has anything been metered yet?")
                 connection.run("BEGIN READ ONLY")
-                connection.run(f"SET LOCAL statement_timeout = {int(_PATIENCE_S * 1000)}")
+                connection.run(f"SET LOCAL statement_timeout = {int(patience_s * 1000)}")
                 connection.run(f"DECLARE answer NO SCROLL CURSOR FOR {query}", values)
                 while True:
-                    connection.deadline = time.monotonic() + _PATIENCE_S
+                    connection.deadline = time.monotonic() + patience_s
                     rows = connection.run(f"FETCH {_AT_ONCE} FROM answer").fetchall()
                     yield from rows
                     if len(rows) < _AT_ONCE:

@@ -6,6 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from llm_toll_autopatch.ledger.cap_tables import POSTGRES as CAPS
 from llm_toll_autopatch.ledger.errors import UnusableLedgerError
 from llm_toll_autopatch.ledger.postgres_holds import MIGRATION as HOLDS
 from llm_toll_autopatch.ledger.rows import COLUMNS, coerced
@@ -88,6 +89,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX former_costs_by_call ON {schema}.former_costs (call_id)",
     ),
     HOLDS,
+    CAPS,
 )
 """What brings a ledger from version N (in the table `schema_version`) to N + 1. Released entries never change."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llm_toll_autopatch.ledger.cap_tables import SQLITE as CAPS
 from llm_toll_autopatch.ledger.holds import MIGRATION as HOLDS
 from llm_toll_autopatch.ledger.rows import COLUMNS
 
@@ -63,6 +64,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX former_costs_by_call ON former_costs (call_id)",
     ),
     HOLDS,
+    CAPS,
 )
 """What brings a ledger from schema version N (`PRAGMA user_version`) to N + 1. Released entries never change."""
 

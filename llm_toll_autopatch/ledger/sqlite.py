@@ -19,7 +19,8 @@ from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.location import default_path
 from llm_toll_autopatch.ledger.rows import coerced, row_of, settlement_of
 from llm_toll_autopatch.ledger.schema import APPLICATION_ID, INSERT, KEEP_COST, MIGRATIONS, OLD, REPLACE_COST
-from llm_toll_autopatch.ledger.sqlite_reading import SQLiteReader, version_of
+from llm_toll_autopatch.ledger.sqlite_caps import SQLiteCaps
+from llm_toll_autopatch.ledger.sqlite_reading import version_of
 from llm_toll_autopatch.loops import in_event_loop
 from llm_toll_autopatch.sinks import SinkUnavailableError
 from llm_toll_autopatch.sinks.forking import keep_for_ever, watch_forks
@@ -50,7 +51,7 @@ _REFUSALS = (
 )
 
 
-class SQLiteLedger(SQLiteReader):
+class SQLiteLedger(SQLiteCaps):
     """Keeps every record in a SQLite file, and answers what was spent.
 
     A record is committed when `emit` returns: it survives `kill -9`. After a power cut the last moments may be missing

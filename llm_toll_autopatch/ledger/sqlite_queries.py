@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.ledger.groupings import TAG, Where, check_groupings, values_of
+from llm_toll_autopatch.ledger.groupings import TAG, Where, check_groupings, check_measure, values_of
 from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.rows import COLUMNS
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-__all__ = ["arrivals_query", "records_query", "totals_query"]
+__all__ = ["arrivals_query", "greatest_query", "records_query", "totals_query"]
 
 Query = tuple[str, list[Any]]
 """SQL, and the values for its placeholders."""
@@ -46,7 +46,10 @@ def _chosen(since: datetime | None, until: datetime | None, where: Where) -> Que
     """Return the `WHERE` of these calls, empty for all."""
     check_groupings(list(where))
     conditions, values = [], []
-    for condition, moment in (("started_at >= ?", since), ("started_at < ?", until)):
+    # All calls until some moment are most of them: to look each up by the index takes far longer than to read them all.
+    # The plus keeps SQLite from it.
+    before = "started_at < ?" if since is not None else "+started_at < ?"
+    for condition, moment in (("started_at >= ?", since), (before, until)):
         if moment is not None:
             conditions.append(condition)
             values.append(instant(moment))
@@ -68,6 +71,23 @@ def records_query(
         f"SELECT {', '.join(COLUMNS)} FROM calls{chosen} ORDER BY started_at{way}, id{way} LIMIT ?",  # noqa: S608 - our own names
         [*values, -1 if limit is None else limit],
     )
+
+
+_MEASURES = {"cost": "cost_nano_usd", "duration": "duration_s"}
+
+
+def greatest_query(measure: str, limit: int, since: datetime | None, until: datetime | None, where: Where) -> Query:
+    """Return what selects `COLUMNS` of the calls with the most of a measure, the greatest first."""
+    check_measure(measure)
+    chosen, values = _chosen(since, until, where)
+    column = _MEASURES[measure]
+    # The few rows first, by what little of them is needed for it: whole rows in the sorter would be far slower.
+    rows = f"SELECT rowid FROM calls{chosen} ORDER BY {column} DESC, started_at DESC LIMIT ?"  # noqa: S608 - our own names
+    query = (
+        f"SELECT {', '.join(COLUMNS)} FROM calls WHERE rowid IN ({rows}) AND {column} IS NOT NULL"  # noqa: S608 - our own names
+        f" ORDER BY {column} DESC, started_at DESC"
+    )
+    return query, [*values, limit]
 
 
 def arrivals_query(after: int, upto: int, where: Where, *, latest: int | None = None) -> Query:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llm_toll_autopatch.ledger.errors import LedgerError, UnusableLedgerError
 from llm_toll_autopatch.ledger.rows import record_of
 from llm_toll_autopatch.ledger.schema import APPLICATION_ID, MIGRATIONS
-from llm_toll_autopatch.ledger.sqlite_queries import arrivals_query, records_query, totals_query
+from llm_toll_autopatch.ledger.sqlite_queries import arrivals_query, greatest_query, records_query, totals_query
 from llm_toll_autopatch.ledger.totals import totals_of
 
 if TYPE_CHECKING:
@@ -59,6 +59,30 @@ class SQLiteReader:
         """
         query = records_query(since, until, limit, _with_project(where, project), newest_first=newest_first)
         return (record_of(row) for row in self._rows(*query))
+
+    def greatest(
+        self,
+        measure: str,
+        limit: int,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        where: Where | None = None,
+    ) -> list[CallRecord]:
+        """Return the calls that cost the most or took the longest, these first. Unknown costs are left out.
+
+        Args:
+            measure: One of `MEASURES`.
+            limit: How many at most.
+            since: Only calls that started then or later.
+            until: Only calls that started before.
+            where: Only calls of these values, as for `records`.
+
+        Raises:
+            ValueError: There is no such measure, or `where` has an unknown name.
+            LedgerError: There is no ledger at `path`, or it cannot be read.
+        """
+        return [record_of(row) for row in self._rows(*greatest_query(measure, limit, since, until, where or {}))]
 
     def totals(
         self,
@@ -111,8 +135,11 @@ class SQLiteReader:
     def _newest(self) -> tuple[int, str | None]:
         return next(self._rows("SELECT rowid, id FROM calls ORDER BY rowid DESC LIMIT 1", []), (0, None))
 
-    def _rows(self, query: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, query: str, values: Sequence[Any], since: int = 0) -> Iterator[tuple[Any, ...]]:
+        """Yield the answer's rows. What is there `since` a version is empty in older ledgers, and without one."""
         if not self.path.exists():
+            if since:
+                return
             raise LedgerError(f"no ledger at {self.path}; has anything been metered yet?")
         try:
             # Not mode=ro: reading a WAL file may need to make its shared memory.
@@ -126,7 +153,7 @@ class SQLiteReader:
                 )
             ) as connection:
                 connection.execute("PRAGMA query_only = 1")
-                if version_of(connection, self.path):
+                if version_of(connection, self.path) >= max(since, 1):
                     yield from connection.execute(query, values)
         except sqlite3.Error as error:
             raise LedgerError(f"the ledger at {self.path} cannot be read: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from llm_toll_autopatch.budgets import caps
 from llm_toll_autopatch.providers.calls import named_like
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def ask(active: Settings | None, method: str) -> None:
         BudgetExceededError: A budget has none.
         LocalRateLimitError: Nor has a limit on 60 seconds.
     """
-    if active is not None and active.limits:
+    if active is not None and (active := caps.capped(active)).limits:
         from llm_toll_autopatch.budgets import gate
 
         gate.ask(active, method)
@@ -30,7 +31,7 @@ def ask(active: Settings | None, method: str) -> None:
 
 async def ask_async(active: Settings | None, method: str) -> None:
     """Do as `ask` does, without holding up the event loop."""
-    if active is not None and active.limits:
+    if active is not None and (active := await caps.capped_async(active)).limits:
         from llm_toll_autopatch.budgets import gate
 
         await gate.ask_async(active, method)
@@ -51,7 +52,10 @@ def asking(target: Target, configured: Callable[..., Settings | None]) -> Wrappe
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         active = configured(instance, *args, **kwargs)
-        if active is None or not active.limits:
+        if active is None:
+            return wrapped(*args, **kwargs)
+        known = caps.capped_if_fresh(active)
+        if known is not None and not known.limits:
             return wrapped(*args, **kwargs)
         if target.is_async:
             return named_like(wrapped, wait(wrapped, args, kwargs, active))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch import settings
+from llm_toll_autopatch.budgets import caps
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.hints import refused_option
 from llm_toll_autopatch.metering import Call, outcome_of
@@ -37,6 +38,7 @@ def begin(
         BudgetExceededError: A budget has no room for it.
         LocalRateLimitError: Nor has a limit on 60 seconds.
     """
+    active = caps.capped(active)
     call, kwargs = _begun(target, caller, instance, kwargs, active)
     if call is not None and active.limits:
         from llm_toll_autopatch.budgets import gate
@@ -53,6 +55,7 @@ async def begin_async(
     target: Target, caller: Callable[[Any], Caller], instance: Any, kwargs: Mapping[str, Any], active: Settings
 ) -> tuple[Call | None, Mapping[str, Any]]:
     """Do as `begin` does, without holding up the event loop."""
+    active = caps.capped_if_fresh(active) or await caps.capped_async(active)
     call, kwargs = _begun(target, caller, instance, kwargs, active)
     if call is not None and active.limits:
         from llm_toll_autopatch.budgets import gate
@@ -77,6 +80,7 @@ def begin_due(
 
 def charge(call: Call) -> None:
     """Have `call`, which cannot be refused any more, count against the limits. Never raises."""
+    call.settings = caps.capped_now(call.settings)
     if call.settings.limits:
         from llm_toll_autopatch.budgets import gate
 

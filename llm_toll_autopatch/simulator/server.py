@@ -95,7 +95,7 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """The server's address, `http://127.0.0.1:43211`.
+        """The address of the server, with its scheme and port.
 
         Raises:
             RuntimeError: The simulator was never started.

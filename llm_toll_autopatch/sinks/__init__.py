@@ -26,11 +26,12 @@ class Sink(Protocol):
     other sinks: one that is slow, hangs or fails gets its records from a thread of its own.
 
     Optional:
-        deferred: True for a sink that is to be called by a thread of its own from the start, since it may take long or
-            waits for locks of another library.
-        began(call_id): Called in the context of a call that begins; its record will have this `id`, if it gets one.
-        flush(): Pass on what is kept back; called by `flush()`, and at exit.
-        close(): Let go of files and connections; called at exit, after `flush()`. A later `emit` opens them again.
+
+    - `deferred`: True for a sink that is to be called by a thread of its own from the start, since it may take long or
+      waits for locks of another library.
+    - `began(call_id)`: Called in the context of a call that begins; its record will have this `id`, if it gets one.
+    - `flush()`: Pass on what is kept back; called by `flush()`, and at exit.
+    - `close()`: Let go of files and connections; called at exit, after `flush()`. A later `emit` opens them again.
     """
 
     def emit(self, record: CallRecord) -> None:

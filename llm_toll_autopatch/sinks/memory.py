@@ -25,6 +25,11 @@ class MemorySink:
     def __repr__(self) -> str:
         return f"<MemorySink: {len(self)} records>"
 
+    def _repr_html_(self) -> str:
+        from llm_toll_autopatch.notebook.tables import of_records
+
+        return of_records(self.records)
+
     def __len__(self) -> int:
         return len(self._records)
 

@@ -17,13 +17,12 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+import llm_toll_autopatch
 from chaos.books import audit
 from chaos.calls import SYNC, Clients
 from chaos.phase import CALM, DRAINING, ENDING, Board
 from chaos.trouble import Locker, full_disk, small_disk
 from chaos.worker import PROMISED, work
-
-import llm_toll_autopatch
 from llm_toll_autopatch import SQLiteLedger
 
 _STEP_S = 0.02

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos.worker import BEYOND, PROMISED, QUEUED
-
 from llm_toll_autopatch import SQLiteLedger
 
 __all__ = ["Audit", "audit"]
@@ -77,5 +76,7 @@ def _check_budgets(path: Path, found: Audit) -> None:
                 found.wrong.append(f"{held} nano-USD of {account} are held, and nobody is there")
             if spent != sums.get(account, 0):
                 found.wrong.append(f"{account} has spent {spent} nano-USD, and its records say {sums.get(account, 0)}")
-        for row in books.execute("SELECT model,outcome,error_type,method,project,COUNT(*) FROM calls WHERE cost_nano_usd IS NULL GROUP BY 1,2,3,4,5"):
+        for row in books.execute(
+            "SELECT model,outcome,error_type,method,project,COUNT(*) FROM calls WHERE cost_nano_usd IS NULL GROUP BY 1,2,3,4,5"
+        ):
             print(row)

@@ -10,15 +10,13 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import llm_toll_autopatch
 from chaos.calls import ASYNC, SYNC, AsyncClients, Clients
 from chaos.phase import DRAINING, ENDING, Board
-
-import llm_toll_autopatch
 from llm_toll_autopatch import CallRecord, SinkUnavailableError, SQLiteLedger, scope
 from llm_toll_autopatch.lane import Lane
 from llm_toll_autopatch.lanes import lane_of
@@ -73,9 +71,8 @@ class _Hopeless:
         return bool(lane.__dict__.get("hopeless", False))
 
     def __set__(self, lane: Lane, value: bool) -> None:
-        if value or lane.__dict__.get("hopeless"):
-            if lane.ledger:
-                self.last = time.monotonic()
+        if (value or lane.__dict__.get("hopeless")) and lane.ledger:
+            self.last = time.monotonic()
         lane.__dict__["hopeless"] = value
 
 
@@ -160,7 +157,7 @@ class Worker:
             try:
                 clients = Clients()
                 for _ in range(3):
-                    self._one(random, lambda: random.choice(SYNC)(clients, random))
+                    self._one(clients, random)
                 while lane_of(self._ledger).queued:
                     time.sleep(_STEADY_S)
             finally:
@@ -170,29 +167,30 @@ class Worker:
     def _wait_for(self, pid: int) -> None:
         _, status = os.waitpid(pid, 0)
         if os.WIFSIGNALED(status):
-            os.write(self._acks, b"hung -\n")
+            os.write(self._acks, b"hung - - - -\n")
 
     def _sync(self, random: Random) -> None:
         clients = Clients()
         while not self._stop.is_set():
             while self._board.phase == DRAINING:
                 time.sleep(_STEADY_S)
-            call = random.choice(SYNC)
-            self._one(random, lambda call=call: call(clients, random))  # type: ignore[misc]
+            self._one(clients, random)
 
-    def _one(self, random: Random, call: Callable[[], str | None]) -> None:
+    def _one(self, clients: Clients, random: Random) -> None:
         began = time.monotonic()
+        what = random.randrange(len(SYNC))
         with self._limits(random), contextlib.suppress(Exception):
-            self._acknowledge(call(), began)
+            self._acknowledge(SYNC[what](clients, random), began, f"sync-{what}")
 
     def _async(self, random: Random) -> None:
         async def one_after_the_other(clients: AsyncClients, random: Random) -> None:
             while not self._stop.is_set():
                 while self._board.phase == DRAINING:
-                    await asyncio.sleep(_STEADY_S)  # noqa: ASYNC110 - another process says so
+                    await asyncio.sleep(_STEADY_S)
                 began = time.monotonic()
                 with self._limits(random), contextlib.suppress(Exception):
-                    self._acknowledge(await random.choice(ASYNC)(clients, random), began)
+                    what = random.randrange(len(ASYNC))
+                    self._acknowledge(await ASYNC[what](clients, random), began, f"async-{what}")
 
         async def main() -> None:
             clients = AsyncClients()
@@ -214,14 +212,14 @@ class Worker:
             with scope("tight", max_budget="0.02", strict_budget=True):
                 yield
 
-    def _acknowledge(self, response_id: str | None, began: float) -> None:
+    def _acknowledge(self, response_id: str | None, began: float, what: str) -> None:
         self._calls += 1
         if response_id is None:
             return
         kind = self._class
         if kind == PROMISED and (self._hopeless.last >= began or lane_of(self._ledger).hopeless):
             kind = BEYOND
-        os.write(self._acks, f"{kind} {response_id}\n".encode())
+        os.write(self._acks, f"{kind} {response_id} {what} {os.getpid()} {time.time():.3f}\n".encode())
 
 
 def work(directory: Path, slot: int, seed: int) -> None:

@@ -1,0 +1,1 @@
+"""For IPython and Jupyter: tables of what calls cost, and the magic `%%toll`."""

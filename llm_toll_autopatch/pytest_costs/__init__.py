@@ -1,0 +1,1 @@
+"""What the pytest plugin needs once it is used: the calls of a test, limits for it, a summary. None imports pytest."""
