@@ -353,7 +353,7 @@ class SQLiteLedger(SQLiteCaps):
         self._connection = self._file = self._closer = None
 
     def before_fork(self, deadline: float) -> None:
-        """Close the file, unless it is in use until the deadline, and have nobody open it before the process has forked.
+        """Close the file, unless it is in use until the deadline, and have nobody open it before the fork.
 
         SQLite keeps one table for the process of which file it has locked. A child that finds a connection there
         takes the parent's locks for its own and sets none: others may then delete the log that it is writing to.

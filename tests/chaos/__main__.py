@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - it is a program, and prints what it finds
 """`python -m chaos --seconds 180`: run workers, make trouble, check the books; exits with 1 if they are wrong."""
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -212,7 +214,10 @@ def main() -> int:
         chaos.run(options.seconds)
         files = sorted(directory.glob("*.acks"), key=lambda file: int(file.stem))
         found = audit(directory / "ledger" / "ledger.db", files, chaos.killed)
-    wrong = chaos.wrong + found.wrong
+        wrong = chaos.wrong + found.wrong
+        if wrong:
+            for file in (directory / "ledger").glob("ledger.db*"):
+                shutil.copy(file, directory)
     figures = {**chaos.counts, "records": found.records}
     told = ", ".join(
         f"{count} {kind} ({found.missing[kind]} missing)" for kind, count in sorted(found.acknowledged.items())
@@ -228,14 +233,14 @@ def main() -> int:
     if not found.acknowledged[PROMISED]:
         print("  nothing was acknowledged, so nothing is shown")
     if wrong:
-        print(f"  {directory} has the acknowledgements")
+        print(f"  {directory} has the acknowledgements and the ledger")
     else:
         shutil.rmtree(directory)
     return 1 if wrong or not found.acknowledged[PROMISED] else 0
 
 
 @contextlib.contextmanager
-def _simulator():  # type: ignore[no-untyped-def]
+def _simulator() -> Iterator[None]:
     """A simulator in a process of its own; the environment says where."""
     process = subprocess.Popen(
         [sys.executable, "-m", "llm_toll_autopatch.simulator"], stdout=subprocess.PIPE, text=True

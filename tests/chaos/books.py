@@ -51,13 +51,15 @@ def audit(path: Path, acknowledgements: Iterable[Path], killed: set[int]) -> Aud
     for file in acknowledgements:
         lost = Counter[str]()
         for line in file.read_text().splitlines():
-            kind, response_id = line.split(" ")
+            kind, response_id, *_ = line.split(" ")
             if kind not in {PROMISED, BEYOND, QUEUED}:
                 found.wrong.append(f"a child of worker {file.stem} was {kind}")
                 continue
             found.acknowledged[kind] += 1
             if not kept[response_id]:
                 lost[kind] += 1
+                if kind == PROMISED:
+                    found.wrong.append(f"missing: {line}")
         found.missing += lost
         if lost[PROMISED] or (lost and int(file.stem) not in killed):
             found.wrong.append(f"worker {file.stem}: {dict(lost)} are missing")
@@ -76,7 +78,3 @@ def _check_budgets(path: Path, found: Audit) -> None:
                 found.wrong.append(f"{held} nano-USD of {account} are held, and nobody is there")
             if spent != sums.get(account, 0):
                 found.wrong.append(f"{account} has spent {spent} nano-USD, and its records say {sums.get(account, 0)}")
-        for row in books.execute(
-            "SELECT model,outcome,error_type,method,project,COUNT(*) FROM calls WHERE cost_nano_usd IS NULL GROUP BY 1,2,3,4,5"
-        ):
-            print(row)

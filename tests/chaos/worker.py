@@ -185,7 +185,7 @@ class Worker:
     def _async(self, random: Random) -> None:
         async def one_after_the_other(clients: AsyncClients, random: Random) -> None:
             while not self._stop.is_set():
-                while self._board.phase == DRAINING:
+                while self._board.phase == DRAINING:  # noqa: ASYNC110 - another process says so
                     await asyncio.sleep(_STEADY_S)
                 began = time.monotonic()
                 with self._limits(random), contextlib.suppress(Exception):
