@@ -389,7 +389,8 @@ class Lane:
         """Count what waits as dropped: the program ends."""
         if left := self.queued - self._abandoned:
             self._abandoned += left
-            self._drop(f"{self.name} did not take them before the program ended", left)
+            why = f": {self._reason}" if self._refused and self._reason else ""
+            self._drop(f"{self.name} did not take them before the program ended{why}", left)
 
     def rest(self, deadline: float) -> bool:
         """Keep the queue's thread out of the sink; return False when it does not come out in time."""
