@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs lint format clean sdk-suites versions chart-js pictures
+.PHONY: help demo test docs lint format clean sdk-suites versions chaos chart-js pictures
 
 help:
 	@echo "make demo        run examples/chat.py with the three real SDKs against a local simulator and show the costs"
 	@echo "make test        run the tests"
 	@echo "make sdk-suites  run the SDKs' own tests bare and patched, and compare; SUITES=--slice is two minutes of them"
+	@echo "make chaos       kill, stop and lock workers at random for SECONDS=180, then check the ledger"
 	@echo "make versions    run the tests on old and new versions of the SDKs and Python"
 	@echo "make docs        build the documentation into docs/_build; warnings are errors"
 	@echo "make lint        ruff, mypy --strict"
@@ -48,6 +49,10 @@ $(VENV)/.docs: $(VENV)/.installed
 
 sdk-suites: $(VENV)/.installed
 	PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m sdk_suites $(SUITES)
+
+chaos: SECONDS ?= 180
+chaos: $(VENV)/.installed
+	PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m chaos --seconds $(SECONDS)
 
 versions: $(VENV)/.installed
 	$(BIN)/python -m nox -s versions

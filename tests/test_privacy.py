@@ -22,6 +22,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from postgres import Server
 from prometheus_client import CollectorRegistry, generate_latest
 from sources import CLAUDE, GEMINI, GPT
 
@@ -38,6 +39,7 @@ from llm_toll_autopatch import (
     SinkUnavailableError,
     SQLiteLedger,
     flush,
+    lanes,
     patched,
     status,
 )
@@ -296,3 +298,104 @@ def test_errors_of_the_configuration(spec: str) -> None:
         with patched(sink=spec):
             pass
     assert CANARY not in "".join(traceback.format_exception(caught.value, chain=True)).split("Error: ", 1)[1]
+
+
+COMMANDS = (
+    ["report"],
+    ["report", "--by", "method,outcome,endpoint", "--format", "json"],
+    ["tail", "--last", "50", "--once"],
+    ["export", "--format", "jsonl"],
+    ["export", "--format", "csv"],
+    ["export", "--prometheus"],
+    ["doctor"],
+    ["config"],
+)
+"""What the command line shows of a ledger and of the settings."""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_the_command_line(
+    kind: str,
+    sim: Simulator,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The command line shows neither what was asked and answered nor a password, of either ledger."""
+    from urllib.parse import quote
+
+    from postgres import PASSWORD
+
+    from llm_toll_autopatch import cli
+
+    url = request.getfixturevalue("database") if kind == "postgres" else f"sqlite:///{tmp_path / 'ledger.db'}"
+    with patched(sink=url):
+        ask_all(sim)
+        ask_all(sim, "+error=401")
+    monkeypatch.setenv("LLM_TOLL_AUTOPATCH_SINK", url)
+    monkeypatch.chdir(tmp_path)
+    shown = {}
+    for command in COMMANDS:
+        with contextlib.suppress(SystemExit):
+            cli.main(command)
+        out, err = capsys.readouterr()
+        shown[" ".join(command)] = out + err
+    assert all(shown.values()), shown
+    assert "usage:" not in "".join(shown.values()), shown
+    secrets = (CANARY, ANSWER, PASSWORD, quote(PASSWORD, safe=""))
+    assert [(name, each) for name, text in shown.items() for each in secrets if each in text] == []
+
+
+def test_what_postgres_holds(sim: Simulator, database: str, postgres: Server) -> None:
+    """No table of a PostgreSQL ledger has anything private, nor does its name show the password."""
+    with patched(sink=database, max_budget="10", strict_budget=True):
+        ask_all(sim)
+        flush(20)
+        told = f"{status()} {status()!r}"
+    tables = [
+        f"{schema}.{table}"
+        for schema, table in postgres.execute(
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname = 'llm_toll_autopatch'", database
+        )
+    ]
+    held = {table: repr(postgres.execute(f"SELECT * FROM {table}", database)) for table in tables}
+    assert "gpt-5-mini" in held["llm_toll_autopatch.calls"]
+    assert [(name, each) for name, text in held.items() for each in (CANARY, ANSWER) if each in text] == []
+    assert PASSWORD not in told
+
+
+def test_a_server_that_is_gone(sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+    """What is logged and shown of a PostgreSQL server that cannot be reached has no password, prompt or key."""
+    from llm_toll_autopatch import PostgresLedger
+
+    ledger = PostgresLedger(f"postgresql://toll:{CANARY}@127.0.0.1:1/none?sslpassword={CANARY}", timeout_s=0.1)
+    with caplog.at_level(logging.DEBUG), patched(sink=ledger), clients(sim) as (gpt, _, _):
+        gpt.responses.create(model=GPT, input=CANARY)
+        while not status().failures:
+            flush(0.1)
+        told = f"{status()} {status()!r}"
+        assert "retrying" in told
+        lanes.lane_of(ledger).abandon()
+    logged = "\n".join(f"{entry.getMessage()} {entry.exc_text}" for entry in caplog.records if "llm_toll" in entry.name)
+    assert "writing to PostgresLedger failed" in logged
+    assert [each for each in (CANARY, ANSWER) if each in told + logged] == []
+    lanes.forget()  # nobody will take it
+    failures.reset()
+
+
+def test_errors_of_budgets(sim: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A refusal says what is left and for whom, and nothing of what was asked; nor does one of a broken ledger."""
+    broken = tmp_path / "ledger.db"
+    broken.write_bytes(b"no database " * 500)
+    said = []
+    for options in ({"max_budget": 0}, {"rate_limit": 1}, {"sink": f"sqlite:///{broken}", "max_budget": 5}):
+        with patched(strict_budget=True, **options):  # type: ignore[arg-type]
+            raised = ask_all(sim)
+            said += ["".join(traceback.format_exception_only(error)) for error in raised]
+            said += [str(vars(error)) for error in raised]
+    assert {"BudgetExceededError", "LocalRateLimitError", "BudgetUnavailableError"} <= {
+        name.rpartition(".")[2] for text in said for name in [text.partition(":")[0]]
+    }
+    assert [each for each in (CANARY, ANSWER) if each in "".join(said) + caplog.text] == []
+    failures.reset()

@@ -128,8 +128,6 @@ class Worker:
             self._say()
             time.sleep(_STEADY_S)
         if end == "os._exit":
-            if self._class == QUEUED:
-                llm_toll_autopatch.flush(60)
             self._wait_written()
             self._say()
             os._exit(0)
