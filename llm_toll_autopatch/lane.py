@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.counts import drop
+from llm_toll_autopatch.doing import here, phase
 from llm_toll_autopatch.failures import LOGGER, failures
 from llm_toll_autopatch.health import SinkStatus
 from llm_toll_autopatch.sinks import SinkUnavailableError
@@ -37,25 +38,6 @@ _LINGER_S = 1.0
 _TOGETHER = 200
 """How many records a ledger is given in one transaction."""
 _LOG_EVERY_S = 60.0
-
-
-class _Here(threading.local):
-    """What this thread is doing."""
-
-    emitting = False  # it is within `emit` of a sink
-    works = False  # it belongs to the outbox or a lane: it waits for no sink
-
-
-here = _Here()
-
-
-class _Phase:
-    """What the process is doing."""
-
-    exiting = False  # the program ends: nothing is paused for, and what fails is not tried again
-
-
-phase = _Phase()
 
 
 class Delivery(concurrent.futures.Future[None]):

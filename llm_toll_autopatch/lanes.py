@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -28,11 +29,15 @@ def lane_of(sink: Sink, owner: object | None = None) -> Lane:
         lane = _lanes.setdefault(key, new)
         if lane is new:
             try:
-                # Bound here: as the interpreter ends modules lose their names before the last sinks go.
-                lane.anchor = weakref.ref(holder, lambda _, pop=_lanes.pop: pop(key, None))
+                lane.anchor = weakref.ref(holder, functools.partial(_forget, _lanes, key))
             except TypeError:  # it has __slots__: its lane keeps it alive, so that no other sink gets its address
                 lane.anchor = lambda: holder
     return lane
+
+
+def _forget(lanes: dict[tuple[int, bool], Lane], key: tuple[int, bool], _: object) -> None:
+    # They are handed in: as the interpreter ends, modules lose their names before the last sinks go.
+    lanes.pop(key, None)
 
 
 def deliver(sink: Any, record: Any, owner: object | None = None) -> Delivery | None:

@@ -389,7 +389,7 @@ def test_errors_of_budgets(sim: Simulator, tmp_path: Path, caplog: pytest.LogCap
     broken.write_bytes(b"no database " * 500)
     said = []
     for options in ({"max_budget": 0}, {"rate_limit": 1}, {"sink": f"sqlite:///{broken}", "max_budget": 5}):
-        with patched(strict_budget=True, **options):  # type: ignore[arg-type]
+        with patched(strict_budget=True, **options):
             raised = ask_all(sim)
             said += ["".join(traceback.format_exception_only(error)) for error in raised]
             said += [str(vars(error)) for error in raised]

@@ -21,6 +21,7 @@ from llm_toll_autopatch.ledger.rows import coerced, row_of, settlement_of
 from llm_toll_autopatch.ledger.schema import APPLICATION_ID, INSERT, KEEP_COST, MIGRATIONS, OLD, REPLACE_COST
 from llm_toll_autopatch.ledger.sqlite_caps import SQLiteCaps
 from llm_toll_autopatch.ledger.sqlite_reading import version_of
+from llm_toll_autopatch.ledger.sqlite_transactions import all_or_nothing, is_busy
 from llm_toll_autopatch.loops import in_event_loop
 from llm_toll_autopatch.sinks import SinkUnavailableError
 from llm_toll_autopatch.sinks.forking import keep_for_ever, watch_forks
@@ -145,7 +146,7 @@ class SQLiteLedger(SQLiteCaps):
                     break
                 except sqlite3.OperationalError as error:
                     # SQLite itself has waited for a step already.
-                    if not _is_busy(error) or time.monotonic() >= deadline:
+                    if not is_busy(error) or time.monotonic() >= deadline:
                         raise
             if self._exiting:
                 self._drop()
@@ -165,7 +166,7 @@ class SQLiteLedger(SQLiteCaps):
         deadline = time.monotonic() + patience_s
         with self._held(patience_s):
             connection = self._opened()
-            with _all_or_nothing(connection, deadline):
+            with all_or_nothing(connection, deadline):
                 yield connection
             if self._exiting:
                 self._drop()
@@ -289,7 +290,7 @@ class SQLiteLedger(SQLiteCaps):
             try:
                 yield
             except sqlite3.Error as error:
-                if not _is_busy(error):
+                if not is_busy(error):
                     self._drop()  # whatever is wrong with it, a fresh one may do better
                 raise SinkUnavailableError(f"{self}: {error}") from error
             except OSError as error:
@@ -327,7 +328,7 @@ class SQLiteLedger(SQLiteCaps):
                 break
             except sqlite3.OperationalError as error:
                 # Two making the file at once, each in the way of the other: SQLite does not wait here by itself.
-                if not _is_busy(error) or time.monotonic() > deadline:
+                if not is_busy(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(_RETRY_S)
         connection.execute(f"PRAGMA synchronous = {'FULL' if self.durability == 'full' else 'NORMAL'}")
@@ -335,7 +336,7 @@ class SQLiteLedger(SQLiteCaps):
             self._migrate(connection)
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
-        with _all_or_nothing(connection):
+        with all_or_nothing(connection):
             version = version_of(connection, self.path)  # again: another process may have been quicker
             for statements in MIGRATIONS[version:]:
                 for statement in statements:
@@ -378,30 +379,6 @@ class SQLiteLedger(SQLiteCaps):
         if self._connection is not None:
             keep_for_ever(self._connection)  # SQLite forbids even closing a connection that came over a fork
         self._connection = self._file = self._closer = None
-
-
-@contextmanager
-def _all_or_nothing(connection: sqlite3.Connection, deadline: float = 0.0) -> Iterator[None]:
-    while True:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            break
-        except sqlite3.OperationalError as error:
-            # SQLite itself has waited for a step already.
-            if not _is_busy(error) or time.monotonic() >= deadline:
-                raise
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
-    return code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 def _close(connection: sqlite3.Connection, lock: threading.RLock, timeout_s: float) -> None:

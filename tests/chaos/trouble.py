@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,8 +52,7 @@ class Locker:
 
     def poll(self) -> None:
         """Take note if it has been let go of."""
-        import select
-
+        assert self._process.stdout is not None
         if self._busy and select.select([self._process.stdout], [], [], 0)[0]:
             self.wait()
 
