@@ -43,6 +43,7 @@ OTHERS = (
             "opentelemetry-sdk",
             "opentelemetry-instrumentation-openai-v2",
             "opentelemetry-instrumentation-google-genai",
+            "httpx",  # which the latter imports, and the SDK no longer brings
             *_SDKS,
         ),
         "opentelemetry-instrumentation-openai-v2",
