@@ -6,7 +6,6 @@ import inspect
 import warnings
 from typing import Any
 
-import anthropic
 import pytest
 from roads import ROADS, Road
 from sources import MESSAGES, async_clients_of, clients_of

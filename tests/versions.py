@@ -46,6 +46,8 @@ CAME: dict[tuple[str, str], Came] = {
     ("anthropic", "BetaRefusalFallbackMiddleware"): ("0.108.0", _module("anthropic.lib.middleware")),
     # Before, a coroutine of a deprecated model warns when it is made; ours, when it runs.
     ("anthropic", "warnings of a coroutine that runs"): ("2.0.0", lambda: INSTALLED["anthropic"] >= "2"),
+    # Before, `isinstance` is answered by a metaclass, to which a stream of ours is one only while it is patched.
+    ("anthropic", "isinstance by class"): ("1.0.0", lambda: not hasattr(anthropic._streaming, "_SyncStreamMeta")),
     ("google", "usage of embeddings"): (
         "3.1.0",
         lambda: "usage_metadata" in types.EmbedContentResponse.model_fields,
