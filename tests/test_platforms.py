@@ -173,8 +173,8 @@ def test_a_copy_of_a_patched_method_is_wrapped_once(sim: Simulator) -> None:
 
 def test_every_method_of_the_table_is_there_and_restored() -> None:
     """Every method of our tables is there that did not come later, and unpatch_all leaves the very objects."""
-    names = ("openai", "anthropic")
-    rows = [row for name in names for row in load(name).targets if not row.optional]
+    providers = ("openai", "anthropic")
+    rows = [row for name in providers for row in load(name).targets if not row.optional]
     rows = [row for row in rows if not later_than(INSTALLED[row.module.partition(".")[0]], row)]
     classes = [getattr(importlib.import_module(row.module), row.path.partition(".")[0]) for row in rows]
     names = [row.path.partition(".")[2] for row in rows]
