@@ -3,7 +3,7 @@
 `nox -s libraries` runs known libraries on the SDKs, each in a venv of its own, and writes `docs/libraries.md`.
 
 The three SDKs do not depend on one another, so a session takes one version of each. What a session found is kept under
-`.nox/`, and `docs/versions.md` is written anew from all that is there after each.
+`.nox/`, and the table of `docs/versions.md` is written anew from all that is there after each.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ TEST_TOOLS = (
     "rich>=13",
     "ipython>=8.18",
     "pyyaml>=6",
+    "botocore",  # streams of Bedrock need it in Anthropic's versions 0.x
 )
 DISTRIBUTIONS = ("openai", "anthropic", "google-genai")
 
@@ -62,7 +63,7 @@ RESULTS = ROOT / ".nox" / "version-results"
 TABLE = ROOT / "docs" / "versions.md"
 LIBRARY_RESULTS = ROOT / ".nox" / "library-results"
 LIBRARY_TABLE = ROOT / "docs" / "libraries.md"
-BEGIN, END = "<!-- results: written by nox -s libraries -->", "<!-- end of the results -->"
+BEGIN, END = "<!-- results: written by nox -->", "<!-- end of the results -->"
 
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
@@ -137,17 +138,11 @@ def _counts(report: Path) -> dict[str, int]:
 
 
 def _write_table() -> None:
-    """Write `docs/versions.md` from the results of all sessions that have run here."""
+    """Write the table of `docs/versions.md`, between its marks, from the results of all sessions that have run here."""
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*.json")]
     order = list(SETS)
     rows.sort(key=lambda row: (order.index(row["set"]), _numbers(Path(row["python"]))))
     lines = [
-        "# Versions",
-        "",
-        "Our own tests, which drive the real SDK clients against the simulator, on the newest release of each SDK, the",
-        "last release of each older major, and the oldest that is supported. Written by `nox -s versions`; `nox -s",
-        '"versions-3.13(newest)"` runs one row. A Python that a machine does not have is skipped and says so.',
-        "",
         "| Python | openai | anthropic | google-genai | passed | failed | skipped | run on |",
         "|---|---|---|---|---:|---:|---:|---|",
     ]
@@ -156,12 +151,13 @@ def _write_table() -> None:
         f"| {row['passed']} | {row['failed']} | {row['skipped']} | {row['date']} |"
         for row in rows
     ]
-    lines += [
-        "",
-        "A skipped test needs something that this version of the SDK does not have; `pytest -rs` names it. A method",
-        "that a version lacks is not metered there and is a line in `status()`.",
-    ]
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    _write_between_marks(TABLE, lines)
+
+
+def _write_between_marks(page: Path, lines: list[str]) -> None:
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    page.write_text(before + "\n".join([BEGIN, "", *lines, "", END]) + after, encoding="utf-8")
 
 
 @nox.session(python=PYTHONS[0])
@@ -221,10 +217,7 @@ def _write_library_table() -> None:
             f"| {len(good) - metered} | {len(calls) - len(good)} | {row['date']} |"
         )
         details += ["", f"**{library}**: " + " · ".join(f"{call['name']}{_mark(call)}" for call in calls)]
-    before, _, rest = LIBRARY_TABLE.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    written = "\n".join([BEGIN, "", *lines, *details, "", END])
-    LIBRARY_TABLE.write_text(before + written + after, encoding="utf-8")
+    _write_between_marks(LIBRARY_TABLE, [*lines, *details])
 
 
 def _versions(installed: dict[str, str]) -> str:

@@ -22,8 +22,9 @@ class ProviderStatus:
             (a bound method, `with_raw_response`) is not metered.
         patched: `Class.method (resource method)` of what is patched. Modules that the SDK loads later are patched when
             it does.
-        missing: `Class.method (resource method)` of what this version of the SDK does not have, or has moved: not
-            metered.
+        missing: `Class.method (resource method)` of what this version of the SDK does not have, though it should: it
+            has most likely moved, and is not metered.
+        later: `resource method (version)` of what came with a later version of the SDK, and which.
         foreign: Modules whose wrappers sit on the same methods.
     """
 
@@ -32,6 +33,7 @@ class ProviderStatus:
     late: bool = False
     patched: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
 
 
@@ -103,6 +105,8 @@ class Status:
         for name, sdk in self.providers.items():
             lines.append(f"{name:<10} {_sentence(sdk)}")
             lines += [f"{'':<10} missing, not metered: {method}" for method in sdk.missing]
+            if sdk.later:
+                lines.append(f"{'':<10} not in this version: {', '.join(sdk.later)}")
             lines += [f"{'':<10} also wrapped by {module}" for module in sdk.foreign]
         lines.append(
             f"records    {self.records} made, {self.queued} waiting, {self.dropped} dropped, {self.open_calls} open"

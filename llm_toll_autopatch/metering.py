@@ -130,10 +130,10 @@ class Call:
                 return True
         except Exception as error:
             failures.note(f"reading a chunk of {self.method}", error)
-        if not self.chunks:
+        if not (chunks := self.chunks):
             self.first_chunk_s = time.monotonic() - self._began
             answers.note(chunk)
-        self.chunks += 1
+        self.chunks = chunks + 1
         return False
 
     def finish(self, response: Any) -> None:

@@ -279,14 +279,34 @@ def _provider_status(name: str) -> ProviderStatus:
     foreign = {origin: None for patch in patches for origin in patch.foreign()}
     # A module that is not there never told anything.
     gone = [target for target in load(name).targets if not target.optional and not imports.exists(target.module)]
+    version = version_of(name)
+    missing, later = _told_apart(version, (*_missing[name], *gone), {patch.target.method for patch in patches})
     return ProviderStatus(
-        version=version_of(name),
+        version=version,
         imported=True,
         late=name in _late,
         patched=_labels(patch.target for patch in patches),
-        missing=_labels((*_missing[name], *gone)),
+        missing=_labels(missing),
+        later=later,
         foreign=tuple(foreign),
     )
+
+
+def _told_apart(
+    version: str | None, absent: Iterable[Target], metered: set[str]
+) -> tuple[list[Target], tuple[str, ...]]:
+    """Return what has moved, and what came with a later version, unless this one has it elsewhere."""
+    from llm_toll_autopatch.providers.since import later_than
+
+    missing: list[Target] = []
+    later: dict[str, None] = {}
+    for target in absent:
+        since = later_than(version, target)
+        if since is None:
+            missing.append(target)
+        elif target.method not in metered:
+            later[f"{target.method} ({since})"] = None
+    return missing, tuple(later)
 
 
 def _labels(targets: Iterable[Target]) -> tuple[str, ...]:

@@ -245,17 +245,17 @@ async def _pass_on(chunks: AsyncIterator[Any], meter: Meter, close: CloseAsync) 
 class _AsyncLoop:
     """The iterator of one `async for`. Only the loop refers to it, so it dies with the loop, and that is the break."""
 
-    __slots__ = ("_next", "_proxy")
+    # `__anext__` is a slot that holds the source's own: a method that called it would be one frame more for each chunk.
+    __slots__ = ("__anext__", "_proxy")
+
+    __anext__: Callable[[], Awaitable[Any]]
 
     def __init__(self, proxy: AsyncStreamProxy) -> None:
         self._proxy = proxy
-        self._next = proxy._self_source.__anext__
+        self.__anext__ = proxy._self_source.__anext__
 
     def __aiter__(self) -> Self:
         return self
-
-    def __anext__(self) -> Awaitable[Any]:  # not a coroutine function: one object less for each chunk
-        return self._next()
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):

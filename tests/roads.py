@@ -155,7 +155,8 @@ _ALL = (
     Road("anthropic", "beta.messages.parse", "messages", CLAUDE, _CLAUDE, raw=False, streaming=False),
 )
 ROADS = tuple(road for road in _ALL if _exists(road))
-"""Those that this version of the SDKs has: old ones are tested too."""
+"""Those that this version of the SDKs has: old ones are tested too. `test_versions.py` checks the others."""
+ABSENT = tuple(road for road in _ALL if road not in ROADS)
 RAW = [road for road in ROADS if road.raw]
 STREAMING = [road for road in RAW if road.streaming]
 STREAMS = [road for road in ROADS if road.streams]

@@ -6,11 +6,13 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import reduce
 from threading import Thread
 from typing import Any
 
 import openai
 import pytest
+from versions import came_later
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
@@ -64,11 +66,10 @@ def async_client(url: str) -> Any:
 
 def method(client: Any, road: str) -> Any:
     """The method of a road, where this version of the SDK has it."""
-    for name in road.split("."):
-        client = getattr(client, name, None)
-    if client is None:
-        pytest.skip(f"this version has no {road}")
-    return client
+    since = came_later("openai", road)
+    if since is not None:
+        pytest.skip(f"came with openai {since}: {road}")
+    return reduce(getattr, road.split("."), client)
 
 
 Inside = Callable[[Any], None]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 
 import anthropic
@@ -16,6 +17,11 @@ from llm_toll_autopatch.simulator import Simulator
 
 PROMPT = "Why is the sky blue?"
 MESSAGES: list[Any] = [{"role": "user", "content": PROMPT}]
+
+
+def httpx_of_openai() -> Any:
+    """The package whose clients and transports this version of OpenAI's SDK takes: httpx2 from 3 on."""
+    return import_module("httpx" if int(openai.__version__.partition(".")[0]) < 3 else "httpx2")
 
 
 def google_options(sim: Simulator) -> Any:

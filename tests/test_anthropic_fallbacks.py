@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 
 import anthropic
@@ -12,13 +13,16 @@ import pytest
 from anthropic.types.beta import BetaMessage
 from sources import MESSAGES
 from test_usage import message, metered
+from versions import came_later
 
 from llm_toll_autopatch import BudgetExceededError, MemorySink, Sink, patched, status
 from llm_toll_autopatch.readers.messages import Messages
 from llm_toll_autopatch.records import Usage
 from llm_toll_autopatch.simulator import Simulator
 
-middleware = pytest.importorskip("anthropic.lib.middleware")
+if came_later("anthropic", "BetaRefusalFallbackMiddleware"):
+    pytest.skip("came with anthropic 0.108.0: BetaRefusalFallbackMiddleware", allow_module_level=True)
+middleware = import_module("anthropic.lib.middleware")
 
 FIRST, SECOND, THIRD = "claude-sonnet-5-5+refusal", "claude-haiku-5-5+refusal+in=7+out=2", "claude-opus-5-5+in=9+out=3"
 PRICES = {

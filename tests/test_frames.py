@@ -6,10 +6,10 @@ import inspect
 import warnings
 from typing import Any
 
-import anthropic
 import pytest
 from roads import ROADS, Road
 from sources import MESSAGES, async_clients_of, clients_of
+from versions import needs
 
 from llm_toll_autopatch import patched
 from llm_toll_autopatch.simulator import Simulator
@@ -55,10 +55,7 @@ def test_a_deprecation_points_at_the_same_line(sim: Simulator) -> None:
     assert len(bare) >= 3
 
 
-@pytest.mark.skipif(
-    int(anthropic.__version__.partition(".")[0]) < 2,
-    reason="older versions warn when the coroutine is made, ours when it runs",
-)
+@needs("anthropic", "warnings of a coroutine that runs")
 async def test_a_deprecation_points_at_the_same_line_async(sim: Simulator) -> None:
     """The same, async."""
     async with async_clients_of(sim) as clients:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib.util
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from google import genai
 from google.genai import types
 from sources import GEMINI, PROMPT, google_options
+from versions import needs
 
 from llm_toll_autopatch import MemorySink, flush, lasting, patched, status
 from llm_toll_autopatch.records import CallRecord
@@ -195,13 +195,10 @@ ROWS = {
     ),
 }  # fmt: skip
 # Older versions ask Vertex for embeddings through `predict` alone, and drop what the Gemini API says of their tokens.
-_EMBEDDINGS_COUNT = "usage_metadata" in types.EmbedContentResponse.model_fields
 _COUNTED = {"embed", "embed, multimodal", "embed, vertex", "embed several, vertex"}
-_OLD = pytest.mark.skipif(not _EMBEDDINGS_COUNT, reason="came later in google-genai 1: usage of embeddings")
-_NO_DECISIONS = pytest.mark.skipif(not hasattr(genai.Client, "decisions"), reason="came with google-genai 3: decisions")
-GENERATED = pytest.mark.skipif(
-    importlib.util.find_spec("google.genai._gaos") is None, reason="came with google-genai 2: continued interactions"
-)
+_OLD = needs("google", "usage of embeddings")
+_NO_DECISIONS = needs("google", "decisions.create")
+GENERATED = needs("google", "continued interactions")
 ROW = pytest.mark.parametrize(
     "row",
     [

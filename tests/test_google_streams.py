@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from google import genai
-from google.genai import models, types
+from google.genai import types
 from sources import GEMINI, PROMPT, async_clients_of, clients_of
+from versions import needs
 
 from llm_toll_autopatch import MemorySink, flush, patched
 from llm_toll_autopatch.providers import google_streams
@@ -82,14 +83,11 @@ ASK: dict[str, tuple[Callable[[Any, str, Any], Any], bool]] = {
     "chat stream": (lambda c, m, config: c.chats.create(model=m, config=config).send_message_stream(PROMPT), True),
 }
 SEVERAL = {"tools": ("+tools=2", with_tool(weather), [4, 4, 8]), "continuation": ("+continue=2", None, [8, 8, 8])}
-CONTINUES = hasattr(models.Models, "_generate_content_with_continuation")
 EACH_WAY = pytest.mark.parametrize(
     "several",
     [
         "tools",
-        pytest.param(
-            "continuation", marks=pytest.mark.skipif(not CONTINUES, reason="came with google-genai 2: continuation")
-        ),
+        pytest.param("continuation", marks=needs("google", "continuation")),
     ],
 )
 

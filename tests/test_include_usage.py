@@ -8,10 +8,9 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-import httpx2
 import openai
 import pytest
-from sources import GPT, MESSAGES
+from sources import GPT, MESSAGES, httpx_of_openai
 from test_identity import dumped, told
 
 import llm_toll_autopatch
@@ -28,48 +27,51 @@ ELSEWHERE = "https://api.mistral.ai/v1"
 ASK = {"include_usage": True}
 
 
-def redirected(sim: Simulator, request: httpx2.Request) -> httpx2.Request:
+http = httpx_of_openai()
+
+
+def redirected(sim: Simulator, request: Any) -> Any:
     """The request as it goes to the simulator, whatever host it was meant for."""
     url = request.url.copy_with(scheme="http", host="127.0.0.1", port=int(sim.url.rpartition(":")[2]))
     extensions = {**request.extensions, "sni_hostname": "127.0.0.1"}
-    return httpx2.Request(request.method, url, headers=request.headers, stream=request.stream, extensions=extensions)
+    return http.Request(request.method, url, headers=request.headers, stream=request.stream, extensions=extensions)
 
 
-class Redirect(httpx2.HTTPTransport):
+class Redirect(http.HTTPTransport):  # type: ignore[misc,name-defined]
     """Sends what is meant for any host to the simulator."""
 
     def __init__(self, sim: Simulator) -> None:
         super().__init__()
         self._sim = sim
 
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+    def handle_request(self, request: Any) -> Any:
         return super().handle_request(redirected(self._sim, request))
 
 
-class AsyncRedirect(httpx2.AsyncHTTPTransport):
+class AsyncRedirect(http.AsyncHTTPTransport):  # type: ignore[misc,name-defined]
     """The same, async."""
 
     def __init__(self, sim: Simulator) -> None:
         super().__init__()
         self._sim = sim
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+    async def handle_async_request(self, request: Any) -> Any:
         return await super().handle_async_request(redirected(self._sim, request))
 
 
 @contextlib.contextmanager
 def client_at(base_url: str, sim: Simulator) -> Iterator[Any]:
     """The real client, convinced that it talks to `base_url`."""
-    http = httpx2.Client(transport=Redirect(sim))
-    with openai.OpenAI(base_url=base_url, api_key="sim", max_retries=0, http_client=http) as client:
+    through = http.Client(transport=Redirect(sim))
+    with openai.OpenAI(base_url=base_url, api_key="sim", max_retries=0, http_client=through) as client:
         yield client
 
 
 @contextlib.asynccontextmanager
 async def async_client_at(base_url: str, sim: Simulator) -> AsyncIterator[Any]:
     """The same, async."""
-    http = httpx2.AsyncClient(transport=AsyncRedirect(sim))
-    async with openai.AsyncOpenAI(base_url=base_url, api_key="sim", max_retries=0, http_client=http) as client:
+    through = http.AsyncClient(transport=AsyncRedirect(sim))
+    async with openai.AsyncOpenAI(base_url=base_url, api_key="sim", max_retries=0, http_client=through) as client:
         yield client
 
 
@@ -234,8 +236,8 @@ def test_an_explicit_choice_is_respected(given: Any, in_extra_body: bool, sim: S
     "options",
     [
         {"stream_options": None},
-        {"stream_options": openai.omit},
-        {"stream_options": openai.NOT_GIVEN},
+        pytest.param({"stream_options": openai.omit}, id="omit"),  # its repr has an address
+        pytest.param({"stream_options": openai.NOT_GIVEN}, id="NOT_GIVEN"),
         {"stream_options": {"include_obfuscation": False}},
         {"extra_body": {"metadata": {"a": "b"}}},
         {"extra_body": {"stream_options": {"include_obfuscation": False}, "user": "u"}},
@@ -292,16 +294,16 @@ MISTRAL = '{"detail":[{"type":"extra_forbidden","loc":["body","stream_options","
 AZURE = '{"error":{"message":"Validation error at #/stream_options: Extra inputs are not permitted","code":null}}'
 
 
-def refusing(status_code: int, body: str) -> httpx2.MockTransport:
+def refusing(status_code: int, body: str) -> Any:
     """A server that refuses every request in these words."""
-    return httpx2.MockTransport(lambda _: httpx2.Response(status_code, text=body, headers={"content-type": "application/json"}))  # fmt: skip
+    return http.MockTransport(lambda _: http.Response(status_code, text=body, headers={"content-type": "application/json"}))  # fmt: skip
 
 
 @pytest.mark.parametrize(("code", "body"), [(422, MISTRAL), (400, AZURE)])
 def test_a_refusal_is_a_hint_and_the_users_own_exception(code: int, body: str) -> None:
     """The exception is the SDK's, there was one request, and status() says what to do about it."""
     sink = MemorySink()
-    client = openai.OpenAI(base_url=ELSEWHERE, api_key="k", max_retries=0, http_client=httpx2.Client(transport=refusing(code, body)))  # fmt: skip
+    client = openai.OpenAI(base_url=ELSEWHERE, api_key="k", max_retries=0, http_client=http.Client(transport=refusing(code, body)))  # fmt: skip
     with client:
         with pytest.raises(openai.APIStatusError) as bare:
             read_create(client, GPT)
@@ -321,8 +323,8 @@ def test_a_refusal_is_a_hint_and_the_users_own_exception(code: int, body: str) -
 
 async def test_a_refusal_is_a_hint_async() -> None:
     """The same, async."""
-    http = httpx2.AsyncClient(transport=refusing(422, MISTRAL))
-    async with openai.AsyncOpenAI(base_url=OPENAI, api_key="k", max_retries=0, http_client=http) as client:
+    through = http.AsyncClient(transport=refusing(422, MISTRAL))
+    async with openai.AsyncOpenAI(base_url=OPENAI, api_key="k", max_retries=0, http_client=through) as client:
         with patched(), pytest.raises(openai.UnprocessableEntityError):
             await async_read_create(client, GPT)
         with patched(), contextlib.suppress(openai.UnprocessableEntityError):
@@ -337,7 +339,7 @@ async def test_a_refusal_is_a_hint_async() -> None:
 @pytest.mark.parametrize("code", [401, 429, 500])
 def test_other_failures_are_no_hint(code: int) -> None:
     """A failure that does not speak of the option says nothing about it, nor does one without it."""
-    client = openai.OpenAI(base_url=OPENAI, api_key="k", max_retries=0, http_client=httpx2.Client(transport=refusing(code, "{}")))  # fmt: skip
+    client = openai.OpenAI(base_url=OPENAI, api_key="k", max_retries=0, http_client=http.Client(transport=refusing(code, "{}")))  # fmt: skip
     with client, patched():
         with pytest.raises(openai.APIStatusError):
             read_create(client, GPT)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sources import CLAUDE, GPT, PROMPT, async_clients_of, clients_of
+from versions import needs
 
 from llm_toll_autopatch import lasting, patched, status
 from llm_toll_autopatch.simulator import Simulator
@@ -139,9 +140,9 @@ def test_the_older_name_of_a_helper(sim: Simulator) -> None:
     assert (record.method, record.usage.output_tokens) == ("beta.threads.runs.create_and_stream", 8)
 
 
+@needs("openai", "beta.responses.create")
 def test_a_beta_response_in_the_background(sim: Simulator) -> None:
     """The beta's background responses are found to be done, or cancelled, as the others are; each is one record."""
-    pytest.importorskip("openai.resources.beta.responses")
     with patched() as sink, clients_of(sim) as clients:
         beta = clients.openai.beta.responses
         done, cancelled = (beta.create(model=GPT, input=PROMPT, background=True).id for _ in range(2))

@@ -41,6 +41,7 @@ from sources import (
     async_clients_of,
     clients_of,
 )
+from versions import came_later
 
 from llm_toll_autopatch import (
     JSONLinesSink,
@@ -268,6 +269,11 @@ def test_only_functions_are_decorated(thing: Any) -> None:
 # Unpatched: what a function returns is recorded
 
 
+def looks_alike(source: Source) -> bool:
+    """Whether a stream that the SDK is not patched for can pass for the SDK's own."""
+    return source.name != "anthropic create" or not came_later("anthropic", "isinstance by class")
+
+
 @pytest.mark.parametrize("source", READABLE_SYNC, ids=str)
 @pytest.mark.parametrize("is_generator", [False, True], ids=["returned", "yielded"])
 def test_an_unpatched_stream_is_recorded(source: Source, is_generator: bool, sim: Simulator, sink: MemorySink) -> None:
@@ -284,7 +290,8 @@ def test_an_unpatched_stream_is_recorded(source: Source, is_generator: bool, sim
 
         stream = (yielded if is_generator else returned)()
         bare = source.open(clients, source.model)
-        assert isinstance(stream, types.GeneratorType if is_generator else type(bare))
+        if looks_alike(source):
+            assert isinstance(stream, types.GeneratorType if is_generator else type(bare))
         assert len(list(stream)) == len(list(bare))
     record = only(sink)
     assert (record.usage_source, record.outcome, record.stream) == ("reported", "completed", True)
@@ -313,7 +320,8 @@ async def test_an_unpatched_async_stream_is_recorded(
 
         stream = yielded() if is_generator else await returned()
         bare = await source.open(clients, source.model)
-        assert isinstance(stream, types.AsyncGeneratorType if is_generator else type(bare))
+        if looks_alike(source):
+            assert isinstance(stream, types.AsyncGeneratorType if is_generator else type(bare))
         assert len([chunk async for chunk in stream]) == len([chunk async for chunk in bare])
     record = only(sink)
     assert (record.usage_source, record.outcome, record.usage) == ("reported", "completed", EIGHT)

@@ -113,7 +113,8 @@ def _sdk(name: str, provider: ProviderStatus) -> Iterator[Finding]:
         yield Finding("ok", name, f"not installed: pip install 'llm-toll-autopatch[{name}]' if you need it")
         return
     level: Literal["ok", "wrong"] = "ok" if provider.patched else "wrong"
-    yield Finding(level, name, f"{provider.version}, {len(provider.patched)} methods are metered")
+    later = f"; not in this version: {', '.join(provider.later)}" if provider.later else ""
+    yield Finding(level, name, f"{provider.version}, {len(provider.patched)} methods are metered{later}")
     for method in provider.missing:
         yield Finding("wrong", name, f"{method} has moved, and is not metered: pip install -U llm-toll-autopatch")
     for module in provider.foreign:

@@ -101,15 +101,15 @@ PROVIDER = Provider(
         Target(_INTERACTIONS, "AsyncInteractions.get", "interactions.get", fetched, is_async=True),
         Target(_INTERACTIONS, "Interactions.cancel", "interactions.cancel", fetched),
         Target(_INTERACTIONS, "AsyncInteractions.cancel", "interactions.cancel", fetched, is_async=True),
-        # Up to 2.0 another generator made them, the one of OpenAI's and Anthropic's SDKs.
+        # Up to 2.8 another generator made them, the one of OpenAI's and Anthropic's SDKs.
         Target(_OLD, "InteractionsResource.create", _INTERACT, stainless.request, Interaction, optional=True),
         Target(_OLD, "AsyncInteractionsResource.create", _INTERACT, stainless.request, Interaction, True, True),
         Target(_OLD, "InteractionsResource.get", "interactions.get", fetched_before, optional=True),
         Target(_OLD, "AsyncInteractionsResource.get", "interactions.get", fetched_before, None, True, True),
         Target(_OLD, "InteractionsResource.cancel", "interactions.cancel", fetched_before, optional=True),
         Target(_OLD, "AsyncInteractionsResource.cancel", "interactions.cancel", fetched_before, None, True, True),
-        Target(_DECISIONS, "Decisions.create", _DECIDE, interaction, InteractionDecision, optional=True),
-        Target(_DECISIONS, "AsyncDecisions.create", _DECIDE, interaction, InteractionDecision, True, True),
+        Target(_DECISIONS, "Decisions.create", _DECIDE, interaction, InteractionDecision),
+        Target(_DECISIONS, "AsyncDecisions.create", _DECIDE, interaction, InteractionDecision, True),
         Target(_LIVE, "AsyncLive.connect", "live.connect", connected, is_async=True),
         Target(_LIVE, "AsyncSession._receive", "live.connect", received, LiveTurn, True),
         Target(_BATCHES, "Batches.get", "batches.get", results),
