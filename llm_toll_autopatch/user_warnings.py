@@ -11,7 +11,7 @@ from llm_toll_autopatch.sdks import SDKS
 
 __all__ = ["warn"]
 
-_NOT_USER_CODE = (__package__, "threading", *(sdk.package for sdk in SDKS.values()))
+_NOT_USER_CODE = (__package__, "threading", "contextlib", *(sdk.package for sdk in SDKS.values()))
 
 
 def warn(message: str, category: type[UserWarning]) -> None:
