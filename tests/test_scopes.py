@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -190,7 +190,7 @@ def test_bad_arguments_are_refused(options: Any, error: type[Exception]) -> None
 def test_a_scope_that_ends_in_another_context(sim: Simulator) -> None:
     """A scope in a generator that is closed by another context raises nothing there, and a warning says what it means."""
 
-    def dependency() -> Iterator[None]:
+    def dependency() -> Generator[None]:
         with scope("asked"):
             yield
 
@@ -208,14 +208,14 @@ def test_a_scope_that_ends_in_another_context(sim: Simulator) -> None:
 def test_an_async_generator_with_a_scope_that_another_task_closes() -> None:
     """Where warnings are errors such an end raises nothing either."""
 
-    async def dependency() -> AsyncIterator[None]:
+    async def dependency() -> AsyncGenerator[None]:
         with scope("asked"):
             yield
 
     async def main() -> None:
         opened = dependency()
         await anext(opened)
-        await asyncio.create_task(opened.aclose())  # type: ignore[attr-defined]
+        await asyncio.create_task(opened.aclose())
 
     asyncio.run(main())
 

@@ -191,7 +191,17 @@ def test_nobody_to_ask(ledger: Path) -> None:
 
 def test_a_project_that_cannot_be_written(ledger: Path) -> None:
     """A project's name in another encoding is wrong arguments, and no traceback."""
-    command = [sys.executable, "-m", "llm_toll_autopatch", "budget", "set", b"caf\xe9", "1", "--ledger", str(ledger)]
+    command: list[str | bytes] = [
+        sys.executable,
+        "-m",
+        "llm_toll_autopatch",
+        "budget",
+        "set",
+        b"caf\xe9",
+        "1",
+        "--ledger",
+        str(ledger),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUTF8": "1"})
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

@@ -119,7 +119,7 @@ def _open_closed_streams() -> None:
     """Have what goes to a closed stream (`>&-`) go nowhere; nothing can be read from one. Python has None for it."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the end
 
 
 def _make_writable(stream: object) -> None:
