@@ -28,7 +28,8 @@ def lane_of(sink: Sink, owner: object | None = None) -> Lane:
         lane = _lanes.setdefault(key, new)
         if lane is new:
             try:
-                lane.anchor = weakref.ref(holder, lambda _: _lanes.pop(key, None))
+                forget_it = _lanes.pop  # at exit the sink may outlive the names of this module
+                lane.anchor = weakref.ref(holder, lambda _: forget_it(key, None))
             except TypeError:  # it has __slots__: its lane keeps it alive, so that no other sink gets its address
                 lane.anchor = lambda: holder
     return lane

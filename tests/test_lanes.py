@@ -582,3 +582,18 @@ def test_a_ledger_that_is_interrupted_gets_the_record_again(tmp_path: Path) -> N
             deliver(ledger, given := record())
         assert lanes.drain(None)
         assert [each.id for each in ledger.records()] == [given.id]
+
+
+def test_a_sink_that_goes_last() -> None:
+    """A sink that outlives our modules, which the interpreter takes apart at exit, says nothing on stderr."""
+    program = """
+        from llm_toll_autopatch import MemorySink, lanes
+        sink = MemorySink()
+        lane = lanes.lane_of(sink)
+        lanes._lanes = None  # what the interpreter does to a module that it takes apart
+        del sink
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stderr == ""
