@@ -50,13 +50,21 @@ def deliver(sink: Any, record: Any, owner: object | None = None) -> Delivery | N
 
     Returns:
         The delivery that is left to the lane; None where all is done, or the record is dropped.
+
+    Raises:
+        BaseException: What interrupted the sink, if it is no `Exception`.
     """
     lane = lane_of(sink, owner)
     # Within `emit` the garbage collector closed a stream in the middle of this very thread's `emit`, which may hold a
     # lock: who called the sink here would wait for himself. And a thread of ours must not be held up by a sink.
     directly = not here.emitting and not here.works and not lane.takes_over
-    if directly and lane.at_once(sink, record):
-        return None
+    try:
+        if directly and lane.at_once(sink, record):
+            return None
+    except BaseException:  # Ctrl-C, or a sink that exits: whether it has the record, nobody knows
+        if lane.ledger or owner is not None:  # to those the same record twice is once
+            lane.put(Delivery(lane, sink, record), refused=True)
+        raise
     delivery = Delivery(lane, sink, record)
     if not lane.put(delivery, refused=directly):
         return None

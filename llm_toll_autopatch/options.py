@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llm_toll_autopatch.budgets.limits import checked_amount, checked_count, checked_reset
 from llm_toll_autopatch.pricing.prices import Prices
 from llm_toll_autopatch.sdks import SDKS
+from llm_toll_autopatch.sinks.text import encodable
 
 if TYPE_CHECKING:
     from llm_toll_autopatch.estimate import Measure
@@ -123,9 +124,11 @@ def _anchored_prices(value: Any, folder: Path) -> Any:
 
 
 def checked_project(project: object) -> str:
-    """Return `project` if it is a name; raise a TypeError otherwise."""
+    """Return `project` if it is a name, which can be written; raise a TypeError or a ValueError otherwise."""
     if not isinstance(project, str) or not project:
         raise TypeError(f"project= takes a name such as 'billing-bot', not {project!r}")
+    if encodable(project) != project:
+        raise ValueError(f"project= takes a name, and there is half a character (a lone surrogate) in {project!r}")
     return project
 
 

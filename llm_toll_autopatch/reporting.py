@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from llm_toll_autopatch.budgets.gate import Admission
+    from llm_toll_autopatch.budgets.keeper import Keeper
     from llm_toll_autopatch.health import SinkStatus
     from llm_toll_autopatch.lane import Delivery
     from llm_toll_autopatch.metering import Call
+    from llm_toll_autopatch.records import CallRecord
     from llm_toll_autopatch.sinks import Sink
     from llm_toll_autopatch.spend import Spend
 
@@ -150,11 +152,8 @@ def _report(call: Call) -> list[Delivery]:
     # Each sink of a tee is delivered to, and tried again, for itself.
     sinks: Sequence[Sink] = leaves(call.settings.sink)
     admission = call.admission
-    if admission is None:
-        queued = [deliver(sink, record) for sink in sinks]
-    else:
-        queued = [deliver(sink, record, owner) for sink, owner in admission.takers(sinks)]
-    deliveries = [each for each in queued if each is not None]
+    takers = admission.takers(sinks) if admission is not None else [(sink, None) for sink in sinks]
+    deliveries, interruption = _delivered(record, takers)
     if admission is not None:
         # What a call is charged is known when it is settled.
         settling = [each for each in deliveries if each.lane.ledger]
@@ -162,7 +161,27 @@ def _report(call: Call) -> list[Delivery]:
             settling[-1].add_done_callback(lambda _: admission.warn_of_overruns(record))
         else:
             admission.warn_of_overruns(record)
+    if interruption is not None:
+        raise interruption
     return [each for each in deliveries if each.wanted]
+
+
+def _delivered(
+    record: CallRecord, takers: Sequence[tuple[Sink, Keeper | None]]
+) -> tuple[list[Delivery], BaseException | None]:
+    """Deliver `record` to each of `takers`; return what is left to lanes, and what interrupted one: Ctrl-C, say.
+
+    The others have the record before the program is interrupted.
+    """
+    deliveries: list[Delivery] = []
+    interruption: BaseException | None = None
+    for sink, owner in takers:
+        try:
+            if (delivery := deliver(sink, record, owner)) is not None:
+                deliveries.append(delivery)
+        except BaseException as error:
+            interruption = interruption or error
+    return deliveries, interruption
 
 
 class Outbox:

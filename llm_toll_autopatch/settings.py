@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack
 
-from llm_toll_autopatch import sources
+from llm_toll_autopatch import sources, user_warnings
 from llm_toll_autopatch.budgets.keeper import Keeper, Kept, OnOrphan
 from llm_toll_autopatch.budgets.limits import Asked
 from llm_toll_autopatch.budgets.memory import MemoryKeeper
@@ -180,7 +180,14 @@ def overlaid(scope: Overlay) -> Iterator[None]:
     try:
         yield
     finally:
-        _overlay.reset(token)
+        try:
+            _overlay.reset(token)
+        except ValueError:  # a generator that is closed by somebody in whose context the scope never was
+            user_warnings.warn(
+                "a scope ended in another context than the one that it began in: it has been in force for what ran "
+                "there, and not for what runs here; do not yield in a scope",
+                UserWarning,
+            )
 
 
 def activate(settings: Settings | None) -> None:

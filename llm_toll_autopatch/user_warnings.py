@@ -6,11 +6,12 @@ import sys
 import warnings
 
 from llm_toll_autopatch.failures import LOGGER
+from llm_toll_autopatch.providers.frames import is_uncounted
 from llm_toll_autopatch.sdks import SDKS
 
 __all__ = ["warn"]
 
-_NOT_USER_CODE = (__package__, "threading", *(sdk.package for sdk in SDKS.values()))
+_NOT_USER_CODE = (__package__, "threading", "contextlib", *(sdk.package for sdk in SDKS.values()))
 
 
 def warn(message: str, category: type[UserWarning]) -> None:
@@ -23,7 +24,8 @@ def warn(message: str, category: type[UserWarning]) -> None:
 
 def _depth_of_user_code() -> int:
     """Return the `stacklevel` with which the caller's `warnings.warn` points at the user's line, if there is one."""
-    depth, frame = 0, sys._getframe(1)
+    depth, frame = 1, sys._getframe(1)
     while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(_NOT_USER_CODE):
-        depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
-    return depth + 1
+        depth += not is_uncounted(frame.f_code)
+        frame = frame.f_back  # type: ignore[assignment]
+    return depth

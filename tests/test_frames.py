@@ -35,6 +35,20 @@ def deprecated(clients: Any) -> list[tuple[Any, ...]]:
     return told(caught)
 
 
+@pytest.mark.parametrize("model", ["gpt-5-mini+no-usage", "no-such-model", "gpt-5-mini"])
+def test_warnings_of_ours_point_at_the_call(sim: Simulator, model: str) -> None:
+    """A warning of ours names the line that called the SDK's method, and not the one that called its function."""
+    with patched(max_budget="0.00000001"), clients_of(sim) as clients, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+
+        def ask() -> None:
+            clients.openai.chat.completions.create(model=model, messages=MESSAGES)
+
+        ask()
+    assert caught
+    assert {(each.filename, each.lineno) for each in caught} == {(__file__, ask.__code__.co_firstlineno + 1)}
+
+
 async def deprecated_async(clients: Any) -> list[tuple[Any, ...]]:
     """The same, async."""
     with warnings.catch_warnings(record=True) as caught:

@@ -11,6 +11,7 @@ import textwrap
 import threading
 import weakref
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from llm_toll_autopatch import lane as lane_module
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.health import SinkStatus
 from llm_toll_autopatch.lanes import deliver, lane_of
+from llm_toll_autopatch.ledger import SQLiteLedger
+from llm_toll_autopatch.ledger.money import from_nano_usd
 from llm_toll_autopatch.simulator import Simulator
 from llm_toll_autopatch.sinks import SinkUnavailableError
 
@@ -533,3 +536,64 @@ def test_a_broken_logging_handler_is_nothing_to_us(monkeypatch: pytest.MonkeyPat
         assert (lane_of(sink).failures, lane_of(sink).dropped) == (5, 1)
     finally:
         logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_interruption_within_a_sink(
+    sim: Simulator, tmp_path: Path, interruption: type[BaseException], streamed: bool
+) -> None:
+    """Ctrl-C while a sink has the record reaches the program when the other sinks have it, and what was held is settled."""
+
+    def interrupted(_record: CallRecord) -> None:
+        raise interruption
+
+    ledger, memory = SQLiteLedger(tmp_path / "ledger.db"), MemorySink()
+    sinks = [interrupted, memory, ledger]
+    with patched(sink=sinks, max_budget=1, strict_budget=True), clients_of(sim) as clients:
+        with pytest.raises(interruption):
+            list(
+                clients.openai.chat.completions.create(
+                    model=GPT, messages=MESSAGES, max_completion_tokens=50, stream=streamed
+                )
+            )
+        flush(5)
+        assert [each.id for each in ledger.records()] == [each.id for each in memory.records]
+        (budget,) = ledger.budgets(datetime.now(UTC))
+    assert len(memory.records) == 1
+    assert memory.records[0].cost_usd is not None
+    assert (from_nano_usd(budget.spent), budget.held) == (memory.records[0].cost_usd, 0)
+
+
+def test_a_ledger_that_is_interrupted_gets_the_record_again(tmp_path: Path) -> None:
+    """A ledger, which keeps a record once, is given the one that it was interrupted with again, by its lane."""
+
+    class Interrupted(SQLiteLedger):
+        times = 0
+
+        def emit_now(self, record: CallRecord) -> None:
+            self.times += 1
+            if self.times == 1:
+                raise KeyboardInterrupt
+            super().emit_now(record)
+
+    with Interrupted(tmp_path / "ledger.db") as ledger:
+        with pytest.raises(KeyboardInterrupt):
+            deliver(ledger, given := record())
+        assert lanes.drain(None)
+        assert [each.id for each in ledger.records()] == [given.id]
+
+
+def test_a_sink_that_goes_last() -> None:
+    """A sink that outlives our modules, which the interpreter takes apart at exit, says nothing on stderr."""
+    program = """
+        from llm_toll_autopatch import MemorySink, lanes
+        sink = MemorySink()
+        lane = lanes.lane_of(sink)
+        lanes._lanes = None  # what the interpreter does to a module that it takes apart
+        del sink
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stderr == ""

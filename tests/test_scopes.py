@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -183,4 +184,44 @@ def test_a_spend_is_exact_under_threads(sim: Simulator) -> None:
 def test_bad_arguments_are_refused(options: Any, error: type[Exception]) -> None:
     """A bad argument raises when the scope is entered, and nothing is changed."""
     with pytest.raises(error), scope(**options):
+        pass
+
+
+def test_a_scope_that_ends_in_another_context(sim: Simulator) -> None:
+    """A scope in a generator that is closed by another context raises nothing there, and a warning says what it means."""
+
+    def dependency() -> Generator[None]:
+        with scope("asked"):
+            yield
+
+    with patched() as sink, clients_of(sim) as clients:
+        opened = dependency()
+        contextvars.copy_context().run(next, opened)
+        with pytest.warns(UserWarning, match="another context"):
+            contextvars.copy_context().run(opened.close)
+        ask(clients)
+    assert isinstance(sink, MemorySink)
+    assert [record.project for record in sink] == ["default"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_async_generator_with_a_scope_that_another_task_closes() -> None:
+    """Where warnings are errors such an end raises nothing either."""
+
+    async def dependency() -> AsyncGenerator[None]:
+        with scope("asked"):
+            yield
+
+    async def main() -> None:
+        opened = dependency()
+        await anext(opened)
+        await asyncio.create_task(opened.aclose())
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("configure", [patched, scope])
+def test_a_project_that_cannot_be_written(configure: Any) -> None:
+    """A project's name with half a character is an error where it is configured: no ledger could keep its budget."""
+    with pytest.raises(ValueError, match=r"project= .* 'caf\\udce9'"), configure(project="caf\udce9", max_budget=1):
         pass

@@ -167,3 +167,42 @@ def test_full_disk(ledger: Path) -> None:
         )
     assert done.returncode == 1
     assert done.stderr.startswith("autotoll: [Errno 28]")
+
+
+@pytest.mark.parametrize("arguments", [["report"], ["export", "--jsonl"], ["budget"], ["tail"], ["config"]])
+def test_closed_streams(ledger: Path, arguments: list[str]) -> None:
+    """A command whose stdin, stdout and stderr are closed does what it does, with the exit code that it has."""
+    line = shlex.join([sys.executable, "-m", "llm_toll_autopatch", *arguments])
+    environment = {**os.environ, "LLM_TOLL_AUTOPATCH_SINK": f"sqlite:///{ledger}"}
+    done = subprocess.run(["sh", "-c", f"{line} >&-"], stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert subprocess.run(["sh", "-c", f"{line} <&- >&- 2>&-"], env=environment, check=False).returncode == 0
+
+
+def test_nobody_to_ask(ledger: Path) -> None:
+    """Where stdin is closed, a command that has to ask says that it cannot."""
+    line = shlex.join(
+        [sys.executable, "-m", "llm_toll_autopatch", "prune", "--older-than", "0d", "--ledger", str(ledger)]
+    )
+    done = subprocess.run(["sh", "-c", f"{line} <&-"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "nobody to ask" in done.stderr
+
+
+def test_a_project_that_cannot_be_written(ledger: Path) -> None:
+    """A project's name in another encoding is wrong arguments, and no traceback."""
+    command: list[str | bytes] = [
+        sys.executable,
+        "-m",
+        "llm_toll_autopatch",
+        "budget",
+        "set",
+        b"caf\xe9",
+        "1",
+        "--ledger",
+        str(ledger),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUTF8": "1"})
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "PROJECT" in done.stderr

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from llm_toll_autopatch import __version__
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name; None for those of the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -111,6 +113,13 @@ def _run(arguments: list[str]) -> int:
     _make_writable(sys.stdout)
     run: Callable[[argparse.Namespace], int] = parsed.run
     return run(parsed)
+
+
+def _open_closed_streams() -> None:
+    """Have what goes to a closed stream (`>&-`) go nowhere; nothing can be read from one. Python has None for it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the end
 
 
 def _make_writable(stream: object) -> None:

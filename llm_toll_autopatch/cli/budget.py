@@ -78,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.project = checked_project(arguments.project)
     except TypeError:
         arguments.error("PROJECT is empty")
+    except ValueError:
+        arguments.error(f"PROJECT is not in the encoding of this shell: {arguments.project!a}")
     return {"set": _set, "unset": _unset, "reset": _reset}[action](chosen.ledger(arguments), arguments)
 
 

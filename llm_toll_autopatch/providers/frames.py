@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
     from typing import Any
 
-__all__ = ["uncounted"]
+__all__ = ["is_uncounted", "uncounted"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+_MARK = "(passed over like importlib._bootstrap)"
+
+
+def is_uncounted(code: CodeType) -> bool:
+    """Return whether `code` is that of a function that is `uncounted`."""
+    return code.co_filename.endswith(_MARK)
 
 
 def uncounted(function: F) -> F:
@@ -22,6 +30,6 @@ def uncounted(function: F) -> F:
     CPython's `warnings.py`), hence the name. In a traceback the frame is still there.
     """
     code = function.__code__
-    name = f"{code.co_filename} (passed over like importlib._bootstrap)"
+    name = f"{code.co_filename} {_MARK}"
     function.__code__ = code.replace(co_filename=name)
     return function
