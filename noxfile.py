@@ -27,7 +27,7 @@ TEST_TOOLS = (
     "hypothesis>=6.100",
     "psycopg[binary]>=3.2",
     "rich>=13",
-    "botocore",  # streams of Bedrock need it in Anthropic's versions 0.x
+    "botocore",  # streams of Bedrock need it in Anthropic's versions 0.x and 1.x
 )
 DISTRIBUTIONS = ("openai", "anthropic", "google-genai")
 

@@ -518,6 +518,7 @@ def test_googles_body_is_estimated_where_it_has_no_usage() -> None:
     assert (record.usage, record.usage_source) == (Usage(output_tokens=10), "estimated")
 
 
+@pytest.mark.filterwarnings("ignore:.* is not a valid TrafficType:UserWarning")  # google-genai 1.60 knows fewer
 def test_googles_tier_is_that_of_the_traffic_or_of_the_request() -> None:
     """Vertex names it on every chunk, also on those that hold no counts; the Gemini API's SDK drops it."""
     counted = {"promptTokenCount": 9, "candidatesTokenCount": 4, "totalTokenCount": 13}
