@@ -29,7 +29,7 @@ TEST_TOOLS = (
     "rich>=13",
     "ipython>=8.18",
     "pyyaml>=6",
-    "botocore",  # streams of Bedrock need it in Anthropic's versions 0.x
+    "botocore",  # streams of Bedrock need it in Anthropic's versions 0.x and 1.x
 )
 DISTRIBUTIONS = ("openai", "anthropic", "google-genai")
 

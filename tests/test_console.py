@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from specimens import record
+from versions import HALF_READ_AT_EXIT
 
 from llm_toll_autopatch import ConsoleSink, Usage
 from llm_toll_autopatch.simulator import Simulator
@@ -124,6 +125,7 @@ PROGRAM = """
 """
 
 
+@HALF_READ_AT_EXIT
 def test_a_program(sim: Simulator) -> None:
     """A program's stdout is its own; stderr has a line a call, also of the stream open at exit, and then the sum."""
     done = subprocess.run(
@@ -137,6 +139,7 @@ def test_a_program(sim: Simulator) -> None:
     assert total.startswith("[llm-toll] total 2 calls, ~")
 
 
+@HALF_READ_AT_EXIT
 def test_a_real_terminal(sim: Simulator) -> None:
     """On a pseudo-terminal the lines are coloured."""
     ours, theirs = pty.openpty()
@@ -152,6 +155,7 @@ def test_a_real_terminal(sim: Simulator) -> None:
     assert printed.startswith("\033[2m[llm-toll]\033[0m \033[36mgpt-5-mini\033[0m: 25 in, 8 out, \033[32m$0.00")
 
 
+@HALF_READ_AT_EXIT
 def test_stderr_closed_by_the_program(sim: Simulator) -> None:
     """A program that closes its stderr goes on and ends as it would."""
     program = "import os, sys\nsys.stderr.close()\nos.close(2)" + textwrap.dedent(PROGRAM)

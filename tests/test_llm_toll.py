@@ -15,6 +15,7 @@ import threading
 import urllib.error
 import urllib.request
 import warnings
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ def test_what_it_only_warns_of_is_raised(tmp_path: Path) -> None:
     path = tmp_path / "toll.db"
     sink = LLMTollSink(path)
     sink.emit(record())
-    with sqlite3.connect(path, isolation_level=None) as other, warnings.catch_warnings(record=True) as caught:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         other.execute("ALTER TABLE usage_logs RENAME TO elsewhere")
         with pytest.raises(SinkUnavailableError, match="llm-toll could not log the call") as raised:
@@ -195,6 +196,5 @@ def test_fork(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), str(path), str(Path(__file__).parent)], check=True, timeout=60
     )
-    with sqlite3.connect(path) as store:
+    with closing(sqlite3.connect(path)) as store:
         assert store.execute("SELECT COUNT(*) FROM usage_logs").fetchone() == (3,)
-    store.close()

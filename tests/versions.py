@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from inspect import signature
 from typing import Any
@@ -20,6 +21,10 @@ from llm_toll_autopatch.providers import load
 from llm_toll_autopatch.providers.since import SINCE, numbers
 from llm_toll_autopatch.sdks import SDKS
 
+HALF_READ_AT_EXIT = pytest.mark.skipif(
+    sys.version_info[:3] == (3, 13, 0),
+    reason="CPython 3.13.0 crashes at its exit when a stream of OpenAI's was half-read, metered or not",
+)
 INSTALLED = {"openai": openai.__version__, "anthropic": anthropic.__version__, "google": genai.__version__}
 
 Came = tuple[str, Callable[[], bool]]
