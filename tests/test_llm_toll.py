@@ -44,13 +44,14 @@ def llm_toll_cli(*arguments: str) -> str:
 def test_its_statistics_show_our_calls(sim: Simulator, tmp_path: Path) -> None:
     """`llm-toll --stats` and its export show the calls of all three SDKs, with tokens and costs."""
     path = tmp_path / "toll.db"
-    with patched(sink=f"llm-toll:{path}", project="acme"), clients_of(sim) as clients:
+    with patched(sink=f"llm-toll:{path}", project="acme") as made, clients_of(sim) as clients:
         clients.openai.chat.completions.create(model=GPT, messages=MESSAGES)
         list(clients.openai.responses.create(model=GPT, input=PROMPT, stream=True))
         clients.anthropic.messages.create(model=CLAUDE, max_tokens=9, messages=MESSAGES)
         flush(10)
         [sink] = status().sinks
         assert (sink.name, sink.written, sink.failures) == ("LLMTollSink", 3, 0)
+        made.close()  # type: ignore[attr-defined]
     stats = llm_toll_cli("--db", str(path), "--stats", "--project", "acme")
     rows = {line.split()[0]: line.split()[1:4] for line in stats.splitlines() if line.startswith(("gpt", "claude"))}
     assert rows == {GPT: ["2", "50", "16"], CLAUDE: ["1", "25", "8"]}
@@ -144,7 +145,7 @@ def test_a_failure_is_ours_to_note(sim: Simulator, tmp_path: Path) -> None:
     """A store that cannot be written is seen in `status()`; the call goes on and its record waits."""
     blocked = tmp_path / "toll.db"
     blocked.mkdir()
-    with patched(sink=LLMTollSink(blocked)), clients_of(sim) as clients:
+    with closing(LLMTollSink(blocked)) as toll, patched(sink=toll), clients_of(sim) as clients:
         clients.openai.chat.completions.create(model=GPT, messages=MESSAGES)
         while not status().failures:
             flush(0.05)
