@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.settings import Settings
 
 _MARKER = "llm_budget"
+_NOTHING = object()
 _SHOWN = 20
 _OUTSIDE = "(outside of tests: shared fixtures, calls that ended after their test)"
 _MAX_COST, _FOLDER = "llm_max_nano_usd", "llm_folder"
@@ -99,6 +100,7 @@ class LLMCosts:
         self._folder: str | None = None
         self._ledger: RunLedger | None = None
         self._outside: LLMCalls | None = None
+        self._before: list[Any] = []
         self._refused = 0
         self._costs: dict[str, Costs] = {}
 
@@ -222,16 +224,34 @@ class LLMCosts:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
-        """Leave what a shared fixture costs out of the test that happens to be the first to need it."""
-        if self._outside is None or fixturedef.scope == "function":
+        """Leave what a shared fixture costs out of the tests that happen to be the first and the last to need it."""
+        if fixturedef.scope == "function":
             return (yield)
-        from llm_toll_autopatch import settings
-        from llm_toll_autopatch.pytest_costs.ground import Ground
-
-        before = settings.everywhere(Ground(self._outside, self._run_limits()))
+        # Finalizers run in the reverse order: the fixture's own, from its setup, are between these two.
+        fixturedef.addfinalizer(self._go_inside)
+        self._go_outside()
         try:
             return (yield)
         finally:
+            self._go_inside()
+            fixturedef.addfinalizer(self._go_outside)
+
+    def _go_outside(self) -> None:
+        """Count for no test, until `_go_inside`. Until something is counted there is nothing to do, or to import."""
+        outside = self._outside
+        if outside is None:
+            self._before.append(_NOTHING)
+            return
+        from llm_toll_autopatch import settings
+        from llm_toll_autopatch.pytest_costs.ground import Ground
+
+        self._before.append(settings.everywhere(Ground(outside, self._run_limits())))
+
+    def _go_inside(self) -> None:
+        before = self._before.pop()
+        if before is not _NOTHING:
+            from llm_toll_autopatch import settings
+
             settings.everywhere(before)
 
     def begin(self, item: pytest.Item) -> None:

@@ -193,6 +193,8 @@ def test_options_that_make_no_sense(notebook: Notebook) -> None:
     for options in ("--projct x", "--max-budget much", "--tag x", "--project"):
         notebook(f"%%toll {options}\nran = True", fails=UsageError)
     assert "ran" not in notebook.shell.user_ns
+    with pytest.raises(UsageError, match="--tag takes tags such as 'team=search"):
+        notebook.shell.run_line_magic("toll", "--begin-cell --tag x")
 
 
 def test_called_by_name(notebook: Notebook) -> None:

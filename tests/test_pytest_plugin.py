@@ -281,6 +281,41 @@ def test_every_test(run: Run) -> None:
     assert found[0]["llm_known_cost_usd"] == "0.00002225"
 
 
+def test_shared_fixtures_are_torn_down_outside_of_tests(run: Run) -> None:
+    """What a shared fixture calls at its end is neither counted for the last test nor refused by what that may cost."""
+    result = run(
+        """
+@pytest.fixture
+def own():
+    yield
+    ask()
+
+@pytest.fixture(scope="session")
+def lowest():
+    yield
+    ask()
+
+@pytest.fixture(scope="module")
+def shared(lowest):
+    ask()
+    yield
+    ask(2)
+
+@pytest.mark.llm_budget(calls=2)
+def test_it(shared, own, llm_calls):
+    ask()
+    assert len(llm_calls) == 1
+"""
+    )
+    result.assert_outcomes(passed=1)
+    rows = [line.split() for line in result.outlines if line.startswith((" ", "$"))]
+    assert [(row[1], row[-1]) for row in rows if row[0].startswith("$")] == [
+        ("4", "test)"),
+        ("2", "test_it.py::test_it"),
+        ("6", "total"),
+    ]
+
+
 def test_the_limit_of_a_run(run: Run, sim: Simulator) -> None:
     """Once the run has cost `--llm-max-cost`, calls are refused, and the run fails although every test passed."""
     result = run(

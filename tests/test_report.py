@@ -184,6 +184,15 @@ class TestBars:
         assert max(map(len, lines)) <= 60
         assert "$0.0123" in lines[1]
 
+    def test_very_narrow(self, tmp_path: Path) -> None:
+        """Names do not vanish in a terminal that is narrower than the figures beside them."""
+        path = write(tmp_path / "ledger.db", record(project="acme"), record(project="zeta"))
+        with at_terminal("report", "--ledger", path, columns=40) as terminal:
+            assert terminal.end() == 0
+        lines = plain(terminal.text).splitlines()
+        assert max(map(len, lines[:3])) <= 40
+        assert [line.split()[0] for line in lines if line.startswith(("acme", "zeta"))] == ["acme", "zeta"]
+
     def test_markup_is_text(self, tmp_path: Path) -> None:
         """A name that looks like markup of `rich` is shown as it is."""
         path = write(tmp_path / "ledger.db", record(project="[red]x[/red]", model=":smile:"))

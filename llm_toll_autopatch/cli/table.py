@@ -61,6 +61,10 @@ def bar(share: float, width: int, encoding: str | None) -> str:
     return blocks
 
 
+_NAME = 8
+"""How many columns of a narrow terminal a name gets at least."""
+
+
 def rich_table(
     header: Sequence[str],
     right: Sequence[bool],
@@ -83,6 +87,7 @@ def rich_table(
     from rich.table import Table
     from rich.text import Text
 
+    rows = list(rows)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     for number, (name, is_right) in enumerate(zip(header, right, strict=True)):
         table.add_column(
@@ -90,6 +95,8 @@ def rich_table(
             justify="right" if is_right else "left",
             no_wrap=number not in names,
             overflow="fold" if number in names else "ellipsis",
+            # Else the figures, which are not broken, would take all there is.
+            min_width=min(_NAME, max(_width(row[number]) for row in (header, *rows))) if number in names else None,
             style="cyan" if number == bars else "",
         )
     for row in rows:

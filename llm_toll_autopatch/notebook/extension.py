@@ -169,14 +169,20 @@ def _parsed(line: str) -> dict[str, Any]:
     """Return the arguments for `scope` that a line means; raise a ValueError if it means none."""
     parser = _Parser(prog=_MAGIC, add_help=False, allow_abbrev=False)
     parser.add_argument("--project")
-    parser.add_argument("--tag", action="append", type=options.pairs, default=[])
+    parser.add_argument("--tag", action="append", default=[])
     parser.add_argument("--max-budget")
     parser.add_argument("--strict", action="store_true", default=None)
     parser.add_argument("--stop-streams", action="store_true", default=None)
     found = parser.parse_args(shlex.split(line))
+    tags: dict[str, Any] = {}
+    for each in found.tag:
+        try:
+            tags |= options.pairs(each)
+        except ValueError as error:  # argparse would leave out what is wrong
+            raise ValueError(f"--tag {error}") from None
     return {
         "project": found.project,
-        "tags": {key: value for each in found.tag for key, value in each.items()},
+        "tags": tags,
         "max_budget": found.max_budget,
         "strict_budget": found.strict,
         "stop_streams": found.stop_streams,
