@@ -6,6 +6,7 @@ Only the first line of `main` knows that somebody counts; all else is the SDKs, 
 from __future__ import annotations
 
 import asyncio
+import sys
 from importlib.util import find_spec
 
 import llm_toll_autopatch
@@ -146,4 +147,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -206,3 +207,17 @@ def test_a_project_that_cannot_be_written(ledger: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "PROJECT" in done.stderr
+
+
+def test_ctrl_c_in_the_demo() -> None:
+    """Ctrl-C, which a terminal sends to all of its processes, ends the demo as any command, without a traceback."""
+    demo = [sys.executable, "-u", "-m", "llm_toll_autopatch", "demo"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        demo, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as running:
+        assert running.stdout is not None
+        assert any("plain" in line for line in running.stdout)
+        os.killpg(running.pid, signal.SIGINT)
+        _, errors = running.communicate(timeout=60)
+    assert (running.returncode, errors) == (130, "")
