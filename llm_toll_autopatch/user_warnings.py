@@ -11,7 +11,9 @@ from llm_toll_autopatch.sdks import SDKS
 
 __all__ = ["warn"]
 
-_NOT_USER_CODE = (__package__, "threading", "contextlib", *(sdk.package for sdk in SDKS.values()))
+_NOT_USER_CODE = tuple(
+    f"{name}." for name in (__package__, "threading", "contextlib", *(sdk.package for sdk in SDKS.values()))
+)
 
 
 def warn(message: str, category: type[UserWarning]) -> None:
@@ -25,7 +27,7 @@ def warn(message: str, category: type[UserWarning]) -> None:
 def _depth_of_user_code() -> int:
     """Return the `stacklevel` with which the caller's `warnings.warn` points at the user's line, if there is one."""
     depth, frame = 1, sys._getframe(1)
-    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(_NOT_USER_CODE):
+    while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith(_NOT_USER_CODE):
         depth += not is_uncounted(frame.f_code)
         frame = frame.f_back  # type: ignore[assignment]
     return depth
