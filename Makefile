@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs lint format clean sdk-suites versions chaos chart-js pictures
+.PHONY: help demo test docs lint format clean sdk-suites versions chaos chart-js pictures bench
 
 help:
 	@echo "make demo        run examples/chat.py with the three real SDKs against a local simulator and show the costs"
@@ -13,6 +13,7 @@ help:
 	@echo "make chaos       kill, stop and lock workers at random for SECONDS=180, then check the ledger"
 	@echo "make versions    run the tests on old and new versions of the SDKs and Python"
 	@echo "make docs        build the documentation into docs/_build; warnings are errors"
+	@echo "make bench       measure what metering costs, beside others, and write docs/benchmarks.md; BENCH=--quick is a rough look"
 	@echo "make lint        ruff, mypy --strict"
 	@echo "make format      let ruff rewrite what it can"
 	@echo "make pictures    take the pictures of the page in docs/ anew"
@@ -57,6 +58,9 @@ chaos: $(VENV)/.installed
 versions: $(VENV)/.installed
 	$(BIN)/python -m nox -s versions
 
+bench:
+	$(PYTHON) -m benchmarks $(BENCH)
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -83,4 +87,4 @@ chart-js:
 	grep -ao 'Chart.js v[0-9.]*' $(VENDOR)/chart.umd.min.js
 
 clean:
-	rm -rf $(VENV) .nox .sdk-suites .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist docs/_build
+	rm -rf $(VENV) .bench .nox .sdk-suites .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist docs/_build

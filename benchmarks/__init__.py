@@ -1,0 +1,1 @@
+"""What metering costs, measured: `make bench`."""

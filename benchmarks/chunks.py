@@ -96,8 +96,6 @@ def call_of(kind: Kind, settings: Settings) -> Call:
     return Call(reader, settings, provider="openai", method="benchmark", endpoint="api.openai.com")
 
 
-
-
 def one_by_one(chunks: Any) -> Iterator[Any]:
     """Pass chunks on, each by a step of this generator."""
     for chunk in chunks:  # noqa: UP028 - the step is what is measured
@@ -154,9 +152,7 @@ def metered_async(kind: Kind, chunks: list[Any], settings: Settings = ACTIVE) ->
         return AsyncStreamProxy(stream, call)
     session = google_streams.Session(settings)
     session.sent(call, [])
-    return google_streams._handed_out_async(
-        one_by_one_async(google_streams.counted_async(stream, call, [])), session
-    )
+    return google_streams._handed_out_async(one_by_one_async(google_streams.counted_async(stream, call, [])), session)
 
 
 def drain(stream: Any) -> None:

@@ -18,7 +18,9 @@ FOLDER = ROOT / ".bench"
 _SDKS = ("openai", "anthropic", "google-genai")
 _PATIENCE_S = 600
 _LAST_LINES = 3
-_LIST = "import importlib.metadata as m, json; print(json.dumps({d.name.lower(): d.version for d in m.distributions()}))"
+_LIST = (
+    "import importlib.metadata as m, json; print(json.dumps({d.name.lower(): d.version for d in m.distributions()}))"
+)
 
 
 class Environment(NamedTuple):
@@ -94,7 +96,7 @@ def prepared(environment: Environment) -> Prepared:
         if kept["packages"] == list(environment.packages):
             return Prepared(python, kept["versions"], "")
     print(f"installing {environment.name} …", file=sys.stderr, flush=True)
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *environment.packages]
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *environment.packages]
     try:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True)  # noqa: S603 - our own
         subprocess.run(install, check=True, capture_output=True, text=True, timeout=_PATIENCE_S)  # noqa: S603 - our own

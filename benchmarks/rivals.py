@@ -94,7 +94,7 @@ def compare(name: str, api: Api, kind: str) -> None:
         return
     added = found([after[0] - before[0] for before, after in zip(bare, on, strict=True)])
     base = statistics.median(each[0] for each in bare)
-    remarks = [f"bare {base:.1f} µs, ×{(base + added.median) / base:.2f}"]
+    remarks = [f"bare {base:.1f} µs, {(base + added.median) / base:.2f}"]
     if kind.startswith("chunk"):
         if on[-1][2] != bare[-1][2]:
             remarks.append(f"the user got {on[-1][2]} chunks instead of {bare[-1][2]}")

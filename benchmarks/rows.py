@@ -104,7 +104,7 @@ def forked(work: Callable[[], object]) -> object:
     with os.fdopen(reading) as pipe:
         said = pipe.read()
     os.waitpid(child, 0)
-    answer, error = json.loads(said or '[null, "it died"]')
-    if error is not None:
-        raise RuntimeError(error)
+    answer, failure = json.loads(said or '[null, "it died"]')
+    if failure is not None:
+        raise RuntimeError(failure)
     return answer

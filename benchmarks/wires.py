@@ -153,11 +153,8 @@ def _plain(path: str) -> dict[str, Any]:
 
 
 def _streamed(path: str, chunks: int, request: dict[str, Any]) -> bytes:
-    for end, events in (("/chat/completions", _chat), ("/responses", _responses), ("/messages", _messages)):
-        if path.endswith(end):
-            break
-    else:
-        events = _generate
+    speakers = {"completions": _chat, "responses": _responses, "messages": _messages}
+    events = speakers.get(path.rpartition("/")[2], _generate)
     named = events in (_responses, _messages)
     lines = [
         f"{'event: ' + event['type'] + chr(10) if named else ''}data: {json.dumps(event)}\n\n"

@@ -1,0 +1,83 @@
+"""Run the benchmarks, print one table and write it to `docs/benchmarks.md`: `make bench`; `--quick` is a rough look.
+
+A benchmark never fails a build: what does not run is a row that says why.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from benchmarks.environments import OTHERS, OURS, ROOT, Environment, prepared
+from benchmarks.rows import Row, is_quick
+
+_PATIENCE_S = 600
+
+
+def run(program: str, environment: Environment) -> tuple[list[Row], str]:
+    """Return the rows of one program in one environment, and the version of what is measured."""
+    ready = prepared(environment)
+    if ready.missing:
+        return [Row(program, environment.name, None, "", note=ready.missing)], ""
+    options = ["--quick"] if is_quick() else []
+    command = [str(ready.python), "-m", f"benchmarks.{program}", environment.name, *options]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)  # noqa: S603 - our own
+    except subprocess.TimeoutExpired:
+        return [Row(program, environment.name, None, "", note=f"took more than {_PATIENCE_S} s")], ""
+    rows = [Row(*json.loads(line)) for line in done.stdout.splitlines() if line.startswith("[")]
+    if done.returncode or not rows:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        rows.append(Row(program, environment.name, None, "", note=f"does not run: {last}"))
+    return rows, ready.versions.get(environment.shown, "")
+
+
+def told(row: Row) -> str:
+    """Return a row as a line of Markdown."""
+    if row.unit == "seen":
+        return f"| {row.case} | {'seen' if row.figure else 'not seen'} | | | |"
+    figure = "none" if row.figure is None else f"{row.figure:.2f} {row.unit}"
+    spread = "" if row.spread is None else f"± {row.spread:.2f}"
+    verdict = "" if row.limit is None or row.figure is None else ("met" if row.figure <= row.limit else "**not met**")
+    limit = "" if row.limit is None else f"{row.limit:g} {row.unit}, {verdict}"
+    return f"| {row.case} | {figure} | {spread} | {limit} | {row.note} |"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def main() -> None:
+    """Run all and write the page."""
+    rows, versions = run("chunks", OURS)
+    measured = {OURS.name: versions}
+    for environment in (OURS, *OTHERS):
+        more, measured[environment.name] = run("rivals", environment)
+        rows += more
+    lines = [
+        "# Benchmarks",
+        "",
+        (
+            f"Written by `make bench` on {dt.datetime.now(dt.UTC).date()}: {os.cpu_count()} cores, {_processor()},"
+            f" Python {platform.python_version()}. CPU time; medians, and half the distance between the quartiles."
+        ),
+        "",
+        " · ".join(f"{name} {version}" for name, version in measured.items()),
+    ]
+    for subject in dict.fromkeys(row.subject for row in rows):
+        lines += ["", f"## {subject}", "", "| case | figure | spread | limit | |", "|---|---:|---:|---|---|"]
+        lines += [told(row) for row in rows if row.subject == subject]
+    page = "\n".join(lines) + "\n"
+    print(page)
+    if not is_quick():
+        (ROOT / "docs" / "benchmarks.md").write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
