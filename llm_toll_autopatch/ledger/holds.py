@@ -96,7 +96,7 @@ MIGRATION: tuple[str, ...] = (
     END
     """,  # noqa: S608 - our own number
     """
-    CREATE TRIGGER calls_settle AFTER INSERT ON calls BEGIN
+    CREATE TRIGGER calls_settle AFTER INSERT ON calls WHEN EXISTS (SELECT 1 FROM budgets) BEGIN
         INSERT INTO settlements VALUES
             (NEW.id, NEW.project, NEW.cost_nano_usd, NEW.input_tokens + NEW.output_tokens, NEW.started_at);
     END
