@@ -5,26 +5,21 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from llm_toll_autopatch.ledger import postgres_queries
 from llm_toll_autopatch.ledger.errors import LedgerError
-from llm_toll_autopatch.ledger.postgres_queries import (
-    arrivals_query,
-    greatest_query,
-    records_query,
-    totals_query,
-)
+from llm_toll_autopatch.ledger.postgres_queries import arrivals_query
 from llm_toll_autopatch.ledger.postgres_schema import version_of
+from llm_toll_autopatch.ledger.reading import LedgerReader
 from llm_toll_autopatch.ledger.rows import record_of
-from llm_toll_autopatch.ledger.totals import totals_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from datetime import datetime
 
     from llm_toll_autopatch.ledger.groupings import Where
     from llm_toll_autopatch.ledger.postgres_address import Address
-    from llm_toll_autopatch.ledger.totals import Totals
+    from llm_toll_autopatch.ledger.reading import Queries
     from llm_toll_autopatch.records import CallRecord
 
 __all__ = ["PostgresReader"]
@@ -37,81 +32,11 @@ _PATIENCE_S = 60.0
 """How long the server may take for each step of an answer."""
 
 
-class PostgresReader:
+class PostgresReader(LedgerReader):
     """Answers what is in the ledger at an address."""
 
+    _queries: ClassVar[Queries] = postgres_queries
     _address: Address
-
-    def records(
-        self,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        project: str | None = None,
-        limit: int | None = None,
-        *,
-        where: Where | None = None,
-        newest_first: bool = False,
-    ) -> Iterator[CallRecord]:
-        """Iterate over the records, oldest first, as `SQLiteLedger.records` does.
-
-        Args:
-            since: Only calls that started then or later.
-            until: Only calls that started before.
-            project: Only calls of this project; short for `where={"project": ...}`.
-            limit: At most so many.
-            where: Only calls of these values: `{"provider": "openai", "tag:team": ["search", "ads"]}`. Names as in
-                `GROUPINGS`.
-            newest_first: Whether they come in the opposite order.
-
-        Raises:
-            ValueError: `where` has an unknown name.
-            LedgerError: There is no ledger, or it cannot be read.
-        """
-        chosen = {**(where or {}), **({} if project is None else {"project": project})}
-        query = records_query(since, until, limit, chosen, newest_first=newest_first)
-        return (record_of(row) for row in self._rows(*query))
-
-    def greatest(
-        self,
-        measure: str,
-        limit: int,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        *,
-        where: Where | None = None,
-    ) -> list[CallRecord]:
-        """Return the calls that cost the most or took the longest, as `SQLiteLedger.greatest` does.
-
-        Raises:
-            ValueError: There is no such measure, or `where` has an unknown name.
-            LedgerError: There is no ledger, or it cannot be read.
-        """
-        return [record_of(row) for row in self._rows(*greatest_query(measure, limit, since, until, where or {}))]
-
-    def totals(
-        self,
-        by: Sequence[str] = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
-        *,
-        where: Where | None = None,
-    ) -> list[Totals]:
-        """Return the sums of each group of calls, in the order of their keys, as `SQLiteLedger.totals` does.
-
-        Args:
-            by: What to group by: names of `GROUPINGS`, `tag:NAME`. None of them: one group of all calls, if there are
-                any.
-            since: Only calls that started then or later.
-            until: Only calls that started before.
-            where: Only calls of these values: `{"provider": "openai", "tag:team": ["search", "ads"]}`. Names as in
-                `by`.
-
-        Raises:
-            ValueError: `by` or `where` has an unknown name.
-            LedgerError: There is no ledger, or it cannot be read.
-        """
-        query = totals_query(by, since, until, where or {})
-        return [totals_of(row, len(by)) for row in self._rows(*query)]
 
     def arrivals(self, latest: int = 0, *, where: Where | None = None) -> Iterator[list[CallRecord]]:
         """Iterate over what comes in, as `SQLiteLedger.arrivals` does: a list each time, empty when nothing is new.

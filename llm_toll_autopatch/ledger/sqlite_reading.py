@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from llm_toll_autopatch.ledger import sqlite_queries
 from llm_toll_autopatch.ledger.errors import LedgerError, UnusableLedgerError
+from llm_toll_autopatch.ledger.reading import LedgerReader
 from llm_toll_autopatch.ledger.rows import record_of
 from llm_toll_autopatch.ledger.schema import APPLICATION_ID, MIGRATIONS
-from llm_toll_autopatch.ledger.sqlite_queries import arrivals_query, greatest_query, records_query, totals_query
-from llm_toll_autopatch.ledger.totals import totals_of
+from llm_toll_autopatch.ledger.sqlite_queries import arrivals_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from datetime import datetime
     from pathlib import Path
 
     from llm_toll_autopatch.ledger.groupings import Where
-    from llm_toll_autopatch.ledger.totals import Totals
+    from llm_toll_autopatch.ledger.reading import Queries
     from llm_toll_autopatch.records import CallRecord
 
 __all__ = ["SQLiteReader", "version_of"]
@@ -26,87 +26,12 @@ __all__ = ["SQLiteReader", "version_of"]
 _ROW = "SELECT rowid FROM calls WHERE id = ?"
 
 
-class SQLiteReader:
+class SQLiteReader(LedgerReader):
     """Answers what is in the ledger at `path`."""
 
+    _queries: ClassVar[Queries] = sqlite_queries
     path: Path
     _busy_timeout_s: float
-
-    def records(
-        self,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        project: str | None = None,
-        limit: int | None = None,
-        *,
-        where: Where | None = None,
-        newest_first: bool = False,
-    ) -> Iterator[CallRecord]:
-        """Iterate over the records, oldest first.
-
-        Args:
-            since: Only calls that started then or later.
-            until: Only calls that started before.
-            project: Only calls of this project; short for `where={"project": ...}`.
-            limit: At most so many.
-            where: Only calls of these values: `{"provider": "openai", "tag:team": ["search", "ads"]}`. Names as in
-                `GROUPINGS`.
-            newest_first: Whether they come in the opposite order.
-
-        Raises:
-            ValueError: `where` has an unknown name.
-            LedgerError: There is no ledger at `path`, or it cannot be read.
-        """
-        query = records_query(since, until, limit, _with_project(where, project), newest_first=newest_first)
-        return (record_of(row) for row in self._rows(*query))
-
-    def greatest(
-        self,
-        measure: str,
-        limit: int,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        *,
-        where: Where | None = None,
-    ) -> list[CallRecord]:
-        """Return the calls that cost the most or took the longest, these first. Unknown costs are left out.
-
-        Args:
-            measure: One of `MEASURES`.
-            limit: How many at most.
-            since: Only calls that started then or later.
-            until: Only calls that started before.
-            where: Only calls of these values, as for `records`.
-
-        Raises:
-            ValueError: There is no such measure, or `where` has an unknown name.
-            LedgerError: There is no ledger at `path`, or it cannot be read.
-        """
-        return [record_of(row) for row in self._rows(*greatest_query(measure, limit, since, until, where or {}))]
-
-    def totals(
-        self,
-        by: Sequence[str] = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
-        *,
-        where: Where | None = None,
-    ) -> list[Totals]:
-        """Return the sums of each group of calls, in the order of their keys.
-
-        Args:
-            by: What to group by: names of `GROUPINGS`, `tag:NAME`. None of them: one group of all calls, if there are
-                any.
-            since: Only calls that started then or later.
-            until: Only calls that started before.
-            where: Only calls of these values, as for `records`.
-
-        Raises:
-            ValueError: `by` or `where` has an unknown name.
-            LedgerError: There is no ledger at `path`, or it cannot be read.
-        """
-        query = totals_query(by, since, until, where or {})
-        return [totals_of(row, len(by)) for row in self._rows(*query)]
 
     def arrivals(self, latest: int = 0, *, where: Where | None = None) -> Iterator[list[CallRecord]]:
         """Iterate over what comes in, in the order in which it does: a list each time, empty when there is nothing new.
@@ -157,10 +82,6 @@ class SQLiteReader:
                     yield from connection.execute(query, values)
         except sqlite3.Error as error:
             raise LedgerError(f"the ledger at {self.path} cannot be read: {error}") from error
-
-
-def _with_project(where: Where | None, project: str | None) -> Where:
-    return {**(where or {}), **({} if project is None else {"project": project})}
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:
