@@ -16,7 +16,7 @@ import pytest
 from sources import AsyncClients, Clients, async_clients_of, clients_of
 
 import llm_toll_autopatch
-from llm_toll_autopatch import MemorySink, TokenEstimateWarning, flush, patched, scope, tracking
+from llm_toll_autopatch import MemorySink, TokenEstimateWarning, flush, patched, tracking
 from llm_toll_autopatch.settings import Settings
 from llm_toll_autopatch.simulator import Simulator
 
@@ -24,9 +24,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 Seen = list[tuple[str, int, int]]
 """Model, input and output tokens of each call."""
-
-LIMITS: dict[str, Any] = {"max_budget": 5.00} if "max_budget" in inspect.signature(scope).parameters else {}
-"""The budget that their examples have, as soon as scopes know budgets."""
 
 # Their documentation's models are old by now.
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*:DeprecationWarning")
@@ -98,15 +95,10 @@ async def async_clients(sim: Simulator) -> AsyncIterator[AsyncClients]:
         yield made
 
 
-def limits(decorator: Decorator) -> dict[str, Any]:
-    """A budget, where the decorator knows budgets."""
-    return LIMITS if decorator.ours else {"max_budget": 5.00}
-
-
 def test_a_function_that_returns_an_answer(decorator: Decorator, clients: Clients) -> None:
     """Usage is read off the response of each SDK that a function returns."""
 
-    @decorator.track_costs(project="my_scraper", **limits(decorator))
+    @decorator.track_costs(project="my_scraper", max_budget=5.00)
     def summarise(client: str) -> Any:
         if client == "openai":
             return clients.openai.chat.completions.create(model=GPT, messages=MESSAGES)
@@ -124,7 +116,7 @@ def test_a_function_that_returns_an_answer(decorator: Decorator, clients: Client
 def test_a_function_that_returns_a_stream(decorator: Decorator, clients: Clients) -> None:
     """The stream is read as ever, and its cost is there when it has been read."""
 
-    @decorator.track_costs(project="my_app", **limits(decorator))
+    @decorator.track_costs(project="my_app", max_budget=5.00)
     def stream_response(text: str) -> Any:
         return clients.openai.chat.completions.create(model=GPT, messages=[{"role": "user", "content": text}], **ASKED)
 
@@ -207,7 +199,7 @@ def test_plain_iterators_are_no_streams(decorator: Decorator) -> None:
 async def test_a_coroutine_function(decorator: Decorator, async_clients: AsyncClients) -> None:
     """A coroutine function is awaited as ever, many at once too."""
 
-    @decorator.track_costs(project="my_app", **limits(decorator))
+    @decorator.track_costs(project="my_app", max_budget=5.00)
     async def async_chat(text: str) -> Any:
         return await async_clients.openai.chat.completions.create(
             model=GPT, messages=[{"role": "user", "content": text}]
@@ -270,7 +262,6 @@ def test_an_extractor_that_fails(decorator: Decorator) -> None:
     assert decorator.seen() == ([("", 0, 0)] if decorator.ours else [])
 
 
-@pytest.mark.skipif(not LIMITS, reason="scopes know no budgets yet")
 def test_a_budget_that_is_used_up(decorator: Decorator, clients: Clients) -> None:
     """The call that crosses the budget is delivered, and the next one is refused before the function runs."""
     if not decorator.ours:
