@@ -82,13 +82,18 @@ def corrupt(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def vanished(path: Path) -> Iterator[None]:
-    """The directory is moved away, and there is a file in its place, until it is put back."""
-    away = path.parent.with_name("away")
-    path.parent.rename(away)
-    path.parent.touch()
+    """The directory is moved away, and there is a file in its place, until it is put back.
+
+    It goes and comes in one step each, by way of a link: a ledger that looks in between would make a directory of its own.
+    """
+    home = path.parent
+    real, empty, link = home.with_name("real"), home.with_name("empty"), home.with_name("link")
+    home.rename(real)
+    empty.touch()
+    home.symlink_to(empty)
     yield
-    path.parent.unlink()
-    away.rename(path.parent)
+    link.symlink_to(real)
+    link.replace(home)
 
 
 TROUBLES = [
