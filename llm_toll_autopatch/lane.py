@@ -301,6 +301,8 @@ class Lane:
         def emit(records: list[Any]) -> None:
             try:
                 add(records)
+            except SinkUnavailableError:
+                raise  # it says why, to `status()` too
             except Exception as error:
                 raise SinkUnavailableError(f"{self.name}.add: {type(error).__name__}") from error
 
