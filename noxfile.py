@@ -19,18 +19,7 @@ from xml.etree import ElementTree as ET
 import nox
 
 PYTHONS = ("3.11", "3.12", "3.13")
-TEST_TOOLS = (
-    "hatchling>=1.27",
-    "pytest>=8",
-    "pytest-asyncio>=0.25",
-    "pytest-timeout>=2.3",
-    "hypothesis>=6.100",
-    "psycopg[binary]>=3.2",
-    "rich>=13",
-    "ipython>=8.18",
-    "pyyaml>=6",
-    "botocore",  # streams of Bedrock need it in Anthropic's versions 0.x and 1.x
-)
+TEST_TOOLS = ("pytest>=8", "pytest-asyncio>=0.25", "pytest-timeout>=2.3")  # of the libraries' sessions
 DISTRIBUTIONS = ("openai", "anthropic", "google-genai")
 
 # None is the newest release. OpenAI's floor is already the last of its oldest major, but for a bug-fix release.
@@ -96,7 +85,7 @@ def versions(session: nox.Session, sdks: str) -> None:
         for name, version in zip(DISTRIBUTIONS, SETS[sdks], strict=True)
     ]
     upgrade = () if all(SETS[sdks]) else ("--upgrade",)  # a venv that is used again may hold last month's newest
-    session.install("--quiet", *upgrade, "-e", ".", *TEST_TOOLS, *wanted)
+    session.install("--quiet", *upgrade, "-e", ".[dev]", *wanted)
     RESULTS.mkdir(parents=True, exist_ok=True)
     stem = RESULTS / f"{session.python}-{sdks}"
     report = stem.with_name(stem.name + ".xml")
@@ -165,7 +154,7 @@ def _write_between_marks(page: Path, lines: list[str]) -> None:
 def libraries(session: nox.Session, library: str) -> None:
     """Run a library that sits on the SDKs, bare and with the patches on."""
     wanted = LIBRARIES[library]
-    session.install("--quiet", "--upgrade", "-e", ".", *TEST_TOOLS[:3], *wanted)
+    session.install("--quiet", "--upgrade", "-e", ".", *TEST_TOOLS, *wanted)
     LIBRARY_RESULTS.mkdir(parents=True, exist_ok=True)
     report = LIBRARY_RESULTS / f"{library}.xml"
     report.unlink(missing_ok=True)
