@@ -47,8 +47,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# What these are about is the same with every release of an SDK, so they run with the newest releases only.
-NEWEST_ONLY = (
+# What these are about is the same with every release of an SDK: `nox -s versions -- whole` runs them too.
+SAME_WITH_ALL = (
     "budget_command", "chaos", "cli", "console", "docs", "durability", "examples", "failing_ledgers", "keepers",
     "lanes", "ledger", "llm_toll", "llm_toll_examples", "notebook", "otel", "page", "plugins", "postgres",
     "price_overrides", "processes", "prometheus", "prune", "pytest_plugin", "queries", "races", "report",
@@ -99,12 +99,14 @@ def versions(session: nox.Session, sdks: str) -> None:
     stem = RESULTS / f"{session.python}-{sdks}"
     report = stem.with_name(stem.name + ".xml")
     report.unlink(missing_ok=True)
-    left_out = [f"--ignore=tests/test_{name}.py" for name in NEWEST_ONLY if all(SETS[sdks])]
+    whole = session.posargs == ["whole"]
+    chosen = [] if whole else session.posargs
+    left_out = [] if whole else [f"--ignore=tests/test_{name}.py" for name in SAME_WITH_ALL]
     options = ("-q", "-p", "no:cacheprovider", f"--junitxml={report}")
     try:
-        session.run("python", "-m", "pytest", *options, *left_out, *session.posargs)
+        session.run("python", "-m", "pytest", *options, *left_out, *chosen)
     finally:
-        if report.exists() and not session.posargs:  # a selection is no result
+        if report.exists() and not chosen:  # a selection of the user's is no result
             installed = _installed(session)
             row = {
                 "python": str(session.python),
