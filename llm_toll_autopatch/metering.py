@@ -235,8 +235,11 @@ class Call:
         except Exception as error:
             failures.note(f"reading the usage of {self.method}", error)
             reading = None
-        if reading is None and not self.chunks and self.outcome in ("error", "cancelled"):
-            return Settlement(Usage(), "missing")
+        if reading is None:
+            if not self.chunks and self.outcome in ("error", "cancelled"):
+                return Settlement(Usage(), "missing")
+            if reader.lasts and self.outcome == "abandoned":  # the provider works on, and bills what nobody has seen
+                return Settlement(Usage(), "missing")
         return settled(reader, reading, estimate_input=self.settings.estimate_input)
 
     def _cost(self, usage: Usage, source: UsageSource, elsewhere: Elsewhere) -> Decimal | None:

@@ -390,14 +390,14 @@ def test_an_interaction_that_is_cancelled_or_looked_at_by_other_roads(
     assert status().open_calls == 0
 
 
-@pytest.mark.filterwarnings("ignore::llm_toll_autopatch.TokenEstimateWarning")
 def test_an_interaction_that_nobody_fetches(clients: Clients, sink: MemorySink) -> None:
-    """What runs in the background and is never looked at again is recorded at the end, as an estimate."""
+    """What runs in the background and is never looked at again is recorded at the end: nothing of it is known."""
     clients.gemini.interactions.create(model=GEMINI, input=PROMPT, background=True)
     assert not sink.records
     lasting.give_up()
     flush(5)
-    assert [(record.outcome, record.usage_source) for record in sink.records] == [("abandoned", "estimated")]
+    [record] = sink.records
+    assert (record.outcome, record.usage_source, record.cost_usd) == ("abandoned", "missing", None)
 
 
 @pytest.mark.filterwarnings("ignore::llm_toll_autopatch.TokenEstimateWarning")
