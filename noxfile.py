@@ -49,10 +49,10 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
 
 # What these are about is the same with every release of an SDK: `nox -s versions -- whole` runs them too.
 SAME_WITH_ALL = (
-    "budget_command", "chaos", "cli", "console", "docs", "durability", "examples", "failing_ledgers", "keepers",
-    "lanes", "ledger", "llm_toll", "llm_toll_examples", "notebook", "otel", "page", "plugins", "postgres",
-    "price_overrides", "processes", "prometheus", "prune", "pytest_plugin", "queries", "races", "report",
-    "reporting", "repricing", "sdk_suites", "settings", "shell", "sinks", "testing", "transfer", "watch",
+    "activation", "budget_command", "chaos", "cli", "console", "docs", "durability", "examples", "failing_ledgers",
+    "keepers", "lanes", "ledger", "llm_toll", "llm_toll_examples", "notebook", "otel", "page", "plugins",
+    "postgres", "price_overrides", "processes", "prometheus", "prune", "pytest_plugin", "queries", "races",
+    "report", "reporting", "repricing", "sdk_suites", "settings", "shell", "sinks", "testing", "transfer", "watch",
     "workflows",
 )  # fmt: skip
 
