@@ -20,6 +20,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Have it all in sight again, for what asks the collector who refers to what."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def running_simulator() -> Iterator[Simulator]:
     """One simulator for the whole run."""
