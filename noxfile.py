@@ -49,11 +49,11 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
 
 # What these are about is the same with every release of an SDK: `nox -s versions -- whole` runs them too.
 SAME_WITH_ALL = (
-    "activation", "budget_command", "chaos", "cli", "console", "docs", "durability", "examples", "failing_ledgers",
-    "keepers", "lanes", "ledger", "llm_toll", "llm_toll_examples", "notebook", "otel", "page", "plugins",
-    "postgres", "price_overrides", "processes", "prometheus", "prune", "pytest_plugin", "queries", "races",
-    "report", "reporting", "repricing", "sdk_suites", "settings", "shell", "sinks", "testing", "transfer", "watch",
-    "workflows",
+    "activation", "budget_command", "budgets", "caps", "chaos", "cli", "console", "docs", "durability", "examples",
+    "failing_ledgers", "keepers", "lanes", "ledger", "llm_toll", "llm_toll_examples", "notebook", "otel", "page",
+    "plugins", "postgres", "price_overrides", "pricing", "privacy", "processes", "prometheus", "prune",
+    "pytest_plugin", "queries", "races", "report", "reporting", "repricing", "scopes", "sdk_suites", "settings",
+    "shell", "simulator", "sinks", "sources", "testing", "tracked_limits", "transfer", "watch", "workflows",
 )  # fmt: skip
 
 ROOT = Path(__file__).parent
