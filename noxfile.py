@@ -19,7 +19,8 @@ from xml.etree import ElementTree as ET
 import nox
 
 PYTHONS = ("3.11", "3.12", "3.13")
-TEST_TOOLS = ("pytest>=8", "pytest-asyncio>=0.25", "pytest-timeout>=2.3")  # of the libraries' sessions
+# What the tests of libraries need.
+TEST_TOOLS = ("hypothesis>=6.100", "pytest>=8", "pytest-asyncio>=0.25", "pytest-timeout>=2.3")
 DISTRIBUTIONS = ("openai", "anthropic", "google-genai")
 
 # None is the newest release. OpenAI's floor is already the last of its oldest major, but for a bug-fix release.

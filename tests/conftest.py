@@ -6,6 +6,7 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from postgres import database, own_server, postgres  # noqa: F401 - fixtures
 
 import llm_toll_autopatch
@@ -13,9 +14,13 @@ from llm_toll_autopatch import lasting, reporting
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.simulator import Simulator
 
+# A busy machine is no failure.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
+
 
 def pytest_collection_finish() -> None:
-    """Take what is imported by now out of the collector's sight: each test ends with a collection, which takes no time then."""
+    """Take what is imported by now out of the collector's sight: it looks at the rest at the end of each test."""
     gc.collect()
     gc.freeze()
 

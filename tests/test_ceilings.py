@@ -247,7 +247,9 @@ def test_more_text_is_a_higher_ceiling(texts: list[str], limit: int, number: int
         assert usage.output_tokens == limit * number
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(TEXTS, st.integers(1, 50), st.integers(1, 3), st.sampled_from(["", "+tier=priority", "+tier=default"]))
 def test_random_requests_stay_below(sim: Simulator, text: str, limit: int, number: int, tier: str) -> None:
     """The worst tokenizer that there can be, and answers that use up their limits, do not cost more than the ceiling."""

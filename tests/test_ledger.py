@@ -135,7 +135,11 @@ class TestMoney:
 class TestKeeping:
     """What goes in comes out."""
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+    @settings(
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        max_examples=60,
+        deadline=None,
+    )
     @given(original=records)
     def test_round_trip(self, ledger: SQLiteLedger, original: CallRecord) -> None:
         """A record comes back as it was, with its cost to the nano-USD."""

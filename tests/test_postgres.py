@@ -131,7 +131,11 @@ class TestKeeping:
     test_once = test_ledger.TestKeeping.test_once
     test_odd_records = test_ledger.TestKeeping.test_odd_records
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+    @settings(
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        max_examples=60,
+        deadline=None,
+    )
     @given(original=records)
     def test_round_trip(self, ledger: PostgresLedger, original: CallRecord) -> None:
         """A record comes back as it was, with its cost to the nano-USD; but for NULs, which are spelt out."""
