@@ -41,7 +41,7 @@ from sources import (
     async_clients_of,
     clients_of,
 )
-from versions import came_later
+from versions import CRASHES_HALF_READ, came_later
 
 from llm_toll_autopatch import (
     JSONLinesSink,
@@ -1185,7 +1185,8 @@ def test_what_is_open_at_exit_is_recorded(sim: Simulator, tmp_path: Path) -> Non
         "LLM_TOLL_AUTOPATCH_SINK": f"sqlite:///{ledger}",
         "PYTHONPATH": str(Path(tracking.__file__).parents[1]),
     }
-    ran = subprocess.run([sys.executable, program], env=env, capture_output=True, text=True, timeout=60, check=True)
+    sound = not CRASHES_HALF_READ  # with the SDK alone too; the record is there by then
+    ran = subprocess.run([sys.executable, program], env=env, capture_output=True, text=True, timeout=60, check=sound)
     assert ran.stdout == "ResponseCreatedEvent\n"
     with contextlib.closing(sqlite3.connect(ledger)) as connection:
         (row,) = connection.execute("SELECT project, outcome, stream FROM calls").fetchall()

@@ -21,8 +21,9 @@ from llm_toll_autopatch.providers import load
 from llm_toll_autopatch.providers.since import SINCE, numbers
 from llm_toll_autopatch.sdks import SDKS
 
+CRASHES_HALF_READ = sys.version_info[:3] == (3, 13, 0)
 HALF_READ_AT_EXIT = pytest.mark.skipif(
-    sys.version_info[:3] == (3, 13, 0),
+    CRASHES_HALF_READ,
     reason="CPython 3.13.0 crashes at its exit when a stream of OpenAI's was half-read, metered or not",
 )
 INSTALLED = {"openai": openai.__version__, "anthropic": anthropic.__version__, "google": genai.__version__}
