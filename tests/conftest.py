@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,9 @@ import llm_toll_autopatch
 from llm_toll_autopatch import lasting, reporting
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.simulator import Simulator
+
+# Whoever runs the tests in the background of a shell has interrupts ignored, and so would the programs that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
