@@ -351,7 +351,7 @@ async def test_a_break_in_a_later_request_of_an_async_interaction(
             break
     flush(5)
     assert [each.outcome for each in sink] == ["completed", "closed"]
-    for _ in range(300):
+    for _ in range(2000):
         if sim.requests[1].wait(0):
             break
         await asyncio.sleep(0.01)
