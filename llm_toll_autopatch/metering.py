@@ -132,10 +132,14 @@ class Call:
         except Exception as error:
             failures.note(f"reading a chunk of {self.method}", error)
         if not self.chunks:
-            self.first_chunk_s = time.monotonic() - self._began
-            answers.note(chunk)
+            self.note_first(chunk)
         self.chunks += 1
         return False
+
+    def note_first(self, chunk: Any) -> None:
+        """Take note of the first chunk that the user sees."""
+        self.first_chunk_s = time.monotonic() - self._began
+        answers.note(chunk)
 
     def finish(self, response: Any) -> None:
         """Take the whole response and end the call. Never raises."""
