@@ -82,7 +82,7 @@ class StreamProxy(_Proxy):
 
     def _self_loop(self) -> Iterator[Any]:
         meter = self._self_meter
-        # For a call its `feed` is written out here: to call it would cost a fifteenth of the limit for each chunk.
+        # A call's own `feed`, written out: calling it would be one frame more for each chunk.
         call = meter if type(meter) is Call else None
         feed = meter.feed if call is None else call.reader.feed
         try:

@@ -67,8 +67,8 @@ class ChatCompletions(Reader):
 
     def feed(self, chunk: Any) -> bool:
         """Take a `ChatCompletionChunk`; hide what is there only because it was asked for in the user's place."""
-        # Runs for every chunk. What the SDK's models give a default is there; what they may lack is tried for, which
-        # costs nothing where it is there, unlike `getattr` with a default.
+        # Runs for every chunk. What the SDK's models give a default is there. What they may lack is tried for: where it
+        # is there that costs less than `getattr` with a default.
         usage = chunk.usage
         try:
             choices = chunk.choices
@@ -84,11 +84,7 @@ class ChatCompletions(Reader):
                 if content and type(content) is str:
                     measure = self.measure
                     self.output_chars += measure(content)
-                    try:
-                        besides = delta.tool_calls or delta.__pydantic_extra__
-                    except AttributeError:  # pydantic 1, where what is not declared is a field like any other
-                        besides = True
-                    if besides:
+                    if delta.tool_calls or getattr(delta, "__pydantic_extra__", None):
                         self._wrote_besides(delta)
                 else:
                     self._wrote_besides(delta)
