@@ -84,7 +84,8 @@ _connections: ContextVar[list[Any] | None] = ContextVar("llm_toll_google_connect
 def current() -> Session | None:
     """Return the stream on whose behalf the SDK is running: that of the nearest step on the call stack.
 
-    Such a step is a frame of `streams`, or one of the two below, whose `meter` is a session.
+    Such a step is a frame of `streams`, or one of the two below, whose `meter` is a session. Looking costs a few
+    microseconds a request, and about 1 KB while a stream is open, since the frames of generators stay.
     """
     frame = sys._getframe(1)
     while frame is not None:
