@@ -1,4 +1,4 @@
-"""A PostgreSQL server for as long as a benchmark takes, on loopback, as its makers configure it: a commit is on disk."""
+"""A PostgreSQL server for as long as a benchmark takes, on loopback, configured as it comes: commits wait for disks."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Way(NamedTuple):
     name: str
     sink: Callable[[Path, str], Any]
     limit_us: float | None = None
-    budget: Options = {}
+    budget: Options | None = None
 
 
 def _otel(_folder: Path, _url: str) -> Any:
@@ -98,7 +98,7 @@ class Ways:
     def options(self, way: Way) -> Options:
         """Return what `patch_all` takes."""
         if way.name not in self._made:
-            self._made[way.name] = {"sink": way.sink(self._folder, self._url), **way.budget}
+            self._made[way.name] = {"sink": way.sink(self._folder, self._url), **(way.budget or {})}
         options = self._made[way.name]
         if isinstance(sink := options["sink"], MemorySink):
             sink.clear()
