@@ -24,7 +24,7 @@ _STRICT: Options = {"max_budget": _PLENTY, "strict_budget": True}
 
 
 class Way(NamedTuple):
-    """A configuration: its name, what makes its sink in a folder or of a server's URL, its limit, its budget."""
+    """A configuration: its name, what makes its sink in a folder or of a database's URL, its limit, its budget."""
 
     name: str
     sink: Callable[[Path, str], Any]
@@ -65,11 +65,22 @@ WAYS = (
 """All of them."""
 
 
+def _new_database(url: str, name: str) -> str:
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return f"{url.rpartition('/')[0]}/{name}"
+
+
 class Ways:
     """The options of `patch_all` for each of the configurations, made once.
 
     Args:
         folder: Where ledgers go.
+
+    Attributes:
+        missing: Why there is no PostgreSQL server; nothing where there is one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -80,7 +91,7 @@ class Ways:
 
     @contextlib.contextmanager
     def there(self) -> Iterator[Ways]:
-        """Have a PostgreSQL server, where this machine can; `missing` says why not."""
+        """Have a PostgreSQL server, where this machine can."""
         with contextlib.ExitStack() as stack:
             try:
                 self._url = stack.enter_context(server())
@@ -93,12 +104,22 @@ class Ways:
 
     def why_not(self, way: Way) -> str:
         """Return why a configuration is not there; nothing where it is."""
-        return self.missing if way.sink is POSTGRES.sink else ""
+        if way.sink is POSTGRES.sink and self.missing:
+            return self.missing
+        try:
+            self.options(way)
+        except ImportError as error:
+            return str(error)
+        return ""
 
     def options(self, way: Way) -> Options:
         """Return what `patch_all` takes."""
         if way.name not in self._made:
-            self._made[way.name] = {"sink": way.sink(self._folder, self._url), **(way.budget or {})}
+            # Each has a ledger of its own: where a budget is kept, a record costs more.
+            number = len(self._made)
+            folder = self._folder / str(number)
+            url = _new_database(self._url, f"way_{number}") if way.sink is POSTGRES.sink else ""
+            self._made[way.name] = {"sink": way.sink(folder, url), **(way.budget or {})}
         options = self._made[way.name]
         if isinstance(sink := options["sink"], MemorySink):
             sink.clear()
