@@ -18,6 +18,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +27,7 @@ from openai._models import construct_type
 from openai.types.chat import ChatCompletion
 
 from benchmarks.rows import Row, difference, found, in_turn, is_quick, show
-from benchmarks.ways import LEDGER, MEMORY, POSTGRES, WAYS, Way, Ways
+from benchmarks.ways import HERE, LEDGER, MEMORY, POSTGRES, SERVED, Way, Ways
 from benchmarks.wires import OUTPUT_TOKENS, Clients
 from llm_toll_autopatch import flush, patch_all, settings, unpatch_all
 from llm_toll_autopatch.patches import Patch
@@ -34,12 +35,13 @@ from llm_toll_autopatch.providers.openai import PROVIDER
 from llm_toll_autopatch.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 ALONE = "Added to a plain call, from the gate to its record"
 CALLER = "Added to a plain call through the SDK, on the caller's thread"
 ELSEWHERE = "Added to a plain call through the SDK, elsewhere in the process"
-CALLS, ROUNDS = (10, 1) if is_quick() else (400, 9)
+CALLS, CALLS_SERVED, ROUNDS = (10, 5, 1) if is_quick() else (400, 50, 9)
+"""Of those that wait for a server's disk fewer: by the clock they take much longer."""
 MODEL = "gpt-5-mini"
 REQUEST: Any = {
     "model": MODEL,
@@ -49,11 +51,12 @@ REQUEST: Any = {
 
 
 class Load(NamedTuple):
-    """How calls are made: on so many threads or in so many tasks, and of which configurations that is asked."""
+    """How calls are made: on so many threads or in so many tasks; of which configurations that is asked; how many."""
 
     threads: int
     tasks: int
     ways: tuple[Way, ...]
+    at_least: int = CALLS
 
     @property
     def name(self) -> str:
@@ -63,15 +66,22 @@ class Load(NamedTuple):
         return f"{self.threads} threads" if self.threads > 1 else "sync"
 
     @property
+    def each(self) -> int:
+        """How many calls a thread or task makes in a round."""
+        return max(1, self.at_least // max(self.threads, self.tasks))
+
+    @property
     def calls(self) -> int:
-        """How many calls in a round: one of each thread and task at least."""
-        return max(CALLS, self.tasks, self.threads)
+        """How many there are in a round."""
+        return self.each * max(self.threads, self.tasks)
 
 
 USUAL = (MEMORY, LEDGER)
 LOADS = (
-    Load(1, 0, WAYS),
-    Load(0, 1, (*USUAL, POSTGRES)),
+    Load(1, 0, HERE),
+    Load(1, 0, SERVED, CALLS_SERVED),
+    Load(0, 1, USUAL),
+    Load(0, 1, (POSTGRES,), CALLS_SERVED),
     Load(8, 0, USUAL),
     *(() if is_quick() else (Load(64, 0, USUAL), Load(0, 200, USUAL), Load(0, 2_000, USUAL))),
 )
@@ -92,7 +102,7 @@ def on_threads(clients: Clients, load: Load) -> float:
     def calls(_: int) -> float:
         ready.wait()
         start = time.thread_time()
-        for _ in range(load.calls // load.threads):
+        for _ in range(load.each):
             clients.openai.chat.completions.create(**REQUEST)
         return time.thread_time() - start
 
@@ -106,7 +116,7 @@ async def in_tasks(clients: Clients, load: Load) -> float:
     """Make the calls; return the CPU time of the event loop."""
 
     async def calls() -> None:
-        for _ in range(load.calls // load.tasks):
+        for _ in range(load.each):
             await clients.openai_async.chat.completions.create(**REQUEST)
 
     start = time.thread_time()
@@ -146,12 +156,11 @@ def through_sdk(load: Load, ways: Ways) -> None:
             if number:  # the first round warms up
                 for name, each in {"bare": bare, **after}.items():
                     taken[name].append(each)
-    per = load.calls // max(load.threads, load.tasks) * max(load.threads, load.tasks)
     for way in load.ways:
         if why := ways.why_not(way):
             show(Row(CALLER, f"{load.name}: {way.name}", None, "µs", note=why))
         else:
-            tell(f"{load.name}: {way.name}", way, taken["bare"], taken[way.name], per)
+            tell(f"{load.name}: {way.name}", way, taken["bare"], taken[way.name], load.calls)
 
 
 def tell(case: str, way: Way, bare: Sequence[Spent], metered: Sequence[Spent], calls: int) -> None:
@@ -214,53 +223,47 @@ def patch() -> None:
             Patch(target, module, PROVIDER.caller, lambda: True)
 
 
-def alone(ways: Ways) -> None:
-    """Show what a call costs by itself."""
-    patch()
-    there = [way for way in WAYS if not ways.why_not(way)]
+def alone(load: Load, ways: Ways) -> None:
+    """Show what a call costs by itself, in each configuration."""
+    there = [way for way in load.ways if not ways.why_not(way)]
     resolved = {way.name: Settings.resolve(**ways.options(way)) for way in there}
+    bare, metered = (AsyncBare(), AsyncMetered()) if load.tasks else (Bare(), Metered())
 
-    def sync(resource: Any) -> None:
-        for _ in range(CALLS):
-            resource.create(**REQUEST)
-
-    async def asynchronous(resource: Any) -> None:
-        for _ in range(CALLS):
+    async def in_loop(resource: Any) -> None:
+        for _ in range(load.calls):
             await resource.create(**REQUEST)
 
     with asyncio.Runner() as runner:
 
-        def calls(resource: Any, way: Way | None = None) -> Callable[[], None]:
-            def work() -> None:
-                settings.activate(None if way is None else resolved[way.name])
-                if way is not None:
-                    ways.options(way)  # empties a memory sink
-                if isinstance(resource, AsyncBare):
-                    runner.run(asynchronous(resource))
-                else:
-                    sync(resource)
+        def calls(resource: Any, way: Way | None = None) -> None:
+            settings.activate(None if way is None else resolved[way.name])
+            if way is not None:
+                ways.options(way)  # empties a memory sink
+            if load.tasks:
+                runner.run(in_loop(resource))
+                return
+            for _ in range(load.calls):
+                resource.create(**REQUEST)
 
-            return work
-
-        cases = {"bare": calls(Bare()), "bare async": calls(AsyncBare())}
-        cases |= {f"sync: {way.name}": calls(Metered(), way) for way in there}
-        cases |= {f"async: {way.name}": calls(AsyncMetered(), way) for way in USUAL}
+        cases = {"bare": partial(calls, bare), **{way.name: partial(calls, metered, way) for way in there}}
         taken = in_turn(cases, ROUNDS, time.thread_time)
     settings.activate(None)
-    for load, asked in (("sync", WAYS), ("async", USUAL)):
-        for way in asked:
-            case = f"{load}: {way.name}"
-            if why := ways.why_not(way):
-                show(Row(ALONE, case, None, "µs", note=why))
-                continue
-            added = difference(taken, case, "bare async" if load == "async" else "bare", CALLS)
+    for way in load.ways:
+        case = f"{load.name}: {way.name}"
+        if why := ways.why_not(way):
+            show(Row(ALONE, case, None, "µs", note=why))
+        else:
+            added = difference(taken, way.name, "bare", load.calls)
             show(Row(ALONE, case, added.median, "µs", added.spread, way.limit_us, "CPU time of the caller's thread"))
 
 
 def main() -> None:
     """Measure."""
     with tempfile.TemporaryDirectory() as made, Ways(Path(made)).there() as ways:
-        alone(ways)
+        patch()
+        for load in LOADS:
+            if max(load.threads, load.tasks) == 1:
+                alone(load, ways)
         for load in LOADS:
             through_sdk(load, ways)
 

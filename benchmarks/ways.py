@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.settings import Options
 
-__all__ = ["LEDGER", "MEMORY", "POSTGRES", "WAYS", "Way", "Ways"]
+__all__ = ["HERE", "LEDGER", "MEMORY", "POSTGRES", "SERVED", "Way", "Ways"]
 
 LIMIT_US, LIMIT_WITH_LEDGER_US = 60.0, 100.0
 """What a call may cost on the caller's thread."""
@@ -50,19 +50,19 @@ def _ledger(folder: Path, _url: str) -> Any:
 MEMORY = Way("memory sink", _memory, LIMIT_US)
 LEDGER = Way("default ledger", _ledger, LIMIT_WITH_LEDGER_US)
 POSTGRES = Way("PostgreSQL", lambda _, url: PostgresLedger(url))
-WAYS = (
+HERE = (
     MEMORY,
     LEDGER,
-    Way("ledger, durability=queue", lambda folder, _: SQLiteLedger(folder / "queue.db", durability="queue"), LIMIT_US),
+    Way("ledger, durability=queue", lambda folder, _: SQLiteLedger(folder / "ledger.db", durability="queue"), LIMIT_US),
     Way("OpenTelemetry, metrics", _otel, LIMIT_US),
     MEMORY._replace(name="memory sink, budget", limit_us=None, budget=_ON),
     MEMORY._replace(name="memory sink, strict budget", limit_us=None, budget=_STRICT),
     LEDGER._replace(name="default ledger, budget", limit_us=None, budget=_ON),
     LEDGER._replace(name="default ledger, strict budget", limit_us=None, budget=_STRICT),
-    POSTGRES,
-    POSTGRES._replace(name="PostgreSQL, strict budget", budget=_STRICT),
 )
-"""All of them."""
+"""Those that wait for no server."""
+SERVED = (POSTGRES, POSTGRES._replace(name="PostgreSQL, strict budget", budget=_STRICT))
+"""Those that do."""
 
 
 def _new_database(url: str, name: str) -> str:
