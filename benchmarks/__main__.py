@@ -19,6 +19,7 @@ PROGRAMS: dict[str, tuple[Environment, ...]] = {
     "startup": (OURS,),
     "chunks": (OURS,),
     "calls": (OURS,),
+    "bytecodes": (OURS,),
     "memory": (OURS,),
     "rivals": (OURS, *OTHERS),
 }

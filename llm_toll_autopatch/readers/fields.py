@@ -43,6 +43,8 @@ def count(obj: Any, *names: str) -> int | None:
     """Return the first of `names` that is a whole number of 0 or more; None when none is."""
     for name in names:
         value = obj.get(name) if type(obj) is dict else get(obj, name)
+        if value is None:
+            continue
         if (type(value) is int or (isinstance(value, float) and value.is_integer())) and value >= 0:
             return int(value)
     return None
@@ -50,6 +52,8 @@ def count(obj: Any, *names: str) -> int | None:
 
 def as_mapping(obj: Any) -> Mapping[str, Any]:
     """Return the fields of a model, undeclared ones included, or a mapping as it is; empty for anything else."""
+    if obj is None:
+        return {}
     if type(obj) is dict or _is_mapping(obj.__class__):
         mapping: Mapping[str, Any] = obj
         return mapping
