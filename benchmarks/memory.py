@@ -268,7 +268,8 @@ def an_hour() -> None:
     figures = (memory / 1024, objects, descriptors, threads, still_open)
     units = (("memory", "KiB"), ("objects", ""), ("descriptors", ""), ("threads", ""), ("calls still open", ""))
     for figure, (what, unit) in zip(figures, units, strict=True):
-        show(Row(HOUR, f"{what}, {made}", float(figure), unit, note=note))
+        more = "; SQLite's page cache takes up to 2,000 KiB of it" if what == "memory" else ""
+        show(Row(HOUR, f"{what}, {made}", float(figure), unit, note=note + more))
 
 
 PARTS: tuple[Callable[[], None], ...] = (one_stream, many_streams, long_streams, an_hour)
