@@ -32,6 +32,8 @@ _AT_ONCE = 10_000
 _HOUR = timedelta(hours=1)
 _WORK = range(7, 20)
 _WORK_DAYS = 5
+_STREAMED, _DEV = 0.5, 0.1
+"""Shares of the calls."""
 
 
 class _Model(NamedTuple):
@@ -78,7 +80,7 @@ def _kind(rng: random.Random) -> CallRecord:
     model = _MODELS[(number + min(int(rng.expovariate(0.7)), 5)) % len(_MODELS)]
     outcome = rng.choices(list(_OUTCOMES), list(_OUTCOMES.values()))[0]
     failed = outcome == "error"
-    stream = model.operation != "embeddings" and rng.random() < 0.5
+    stream = model.operation != "embeddings" and rng.random() < _STREAMED
     source: UsageSource = "reported"
     usage = Usage()
     if failed:
@@ -91,7 +93,9 @@ def _kind(rng: random.Random) -> CallRecord:
             source = "partial" if model.provider == "anthropic" else "estimated"
     cost = None if model.input_usd is None or model.output_usd is None else Decimal(0)
     if cost is not None:
-        cost += usage.input_tokens * Decimal(model.input_usd or 0) + usage.output_tokens * Decimal(model.output_usd or 0)
+        cost += usage.input_tokens * Decimal(model.input_usd or 0) + usage.output_tokens * Decimal(
+            model.output_usd or 0
+        )
     duration = 0.2 + rng.lognormvariate(0, 0.5) + usage.output_tokens * rng.uniform(0.008, 0.016)
     return CallRecord(
         id="",
@@ -109,7 +113,7 @@ def _kind(rng: random.Random) -> CallRecord:
         project=PROJECTS[number],
         tags={
             "team": f"team-{number % 6}",
-            "env": "dev" if rng.random() < 0.1 else "prod",
+            "env": "dev" if rng.random() < _DEV else "prod",
             "user": f"u{rng.randrange(_USERS)}",
         },
         started_at=END,

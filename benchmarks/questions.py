@@ -1,6 +1,6 @@
 """What people and the page ask of a ledger, each in a process of its own.
 
-    python -m benchmarks.questions PLACE NUMBER    # of QUESTIONS; benchmarks.scale starts them
+python -m benchmarks.questions PLACE NUMBER    # of QUESTIONS; benchmarks.scale starts them
 """
 
 from __future__ import annotations
@@ -130,8 +130,12 @@ QUESTIONS = (
     _command("export", "--prometheus"),
     _command("export", "--jsonl", "--since", "30d"),
     _of_ledger("`totals()`", lambda ledger: ledger.totals()),
-    _of_ledger("`records()` of the last 30 days", lambda ledger: f"{sum(1 for _ in ledger.records(_since())):,} records"),
-    _of_ledger("`records(limit=1, newest_first=True)`", lambda ledger: list(ledger.records(limit=1, newest_first=True))),
+    _of_ledger(
+        "`records()` of the last 30 days", lambda ledger: f"{sum(1 for _ in ledger.records(_since())):,} records"
+    ),
+    _of_ledger(
+        "`records(limit=1, newest_first=True)`", lambda ledger: list(ledger.records(limit=1, newest_first=True))
+    ),
     _of_ledger("the first call of a monthly budget, on the caller's thread", _first_of("monthly")),
     _of_ledger("the first call of a budget without reset, on the caller's thread", _first_of("total")),
     Question("`autotoll budget list` of 20 monthly caps that no call has met yet", _with_caps),

@@ -1,6 +1,6 @@
 """Processes that all write to one ledger: records one by one, records in batches, reservations of one hot budget.
 
-    python -m benchmarks.races PLACE KIND DURABILITY SECONDS    # one of the processes; benchmarks.scale starts them
+python -m benchmarks.races PLACE KIND DURABILITY SECONDS    # one of the processes; benchmarks.scale starts them
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def record(**changes: Any) -> CallRecord:
     """Return the record of an ordinary call."""
     usual = {
         "id": new_id(), "provider": "openai", "operation": "chat", "method": "chat.completions.create",
-        "model": "gpt-5-mini", "response_model": "gpt-5-mini-2026-05-01", "usage": Usage(input_tokens=25, output_tokens=8),
+        "model": "gpt-5-mini", "response_model": "gpt-5-mini-2026-05",
+        "usage": Usage(input_tokens=25, output_tokens=8),
         "usage_source": "reported", "cost_usd": Decimal("0.00002225"), "project": _LIMIT.account, "tags": _TAGS,
         "started_at": datetime.now(UTC), "duration_s": 0.5, "response_id": f"resp_{time.time_ns():032x}",
         "endpoint": "api.openai.com",
@@ -155,4 +156,5 @@ def _run(place: str, kind: str, durability: str, seconds: float) -> tuple[int, f
 
 
 if __name__ == "__main__":
-    print(json.dumps(_run(*sys.argv[1:4], float(sys.argv[4]))), flush=True)
+    place, kind, durability, seconds = sys.argv[1:]
+    print(json.dumps(_run(place, kind, durability, float(seconds))), flush=True)
