@@ -6,9 +6,11 @@ python -m benchmarks.races PLACE KIND DURABILITY SECONDS    # one of the process
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -84,11 +86,11 @@ def _adding(ledger: Ledger) -> Callable[[], tuple[int, float]]:
     return step
 
 
-def _reserving(ledger: Ledger) -> Callable[[], tuple[int, float]]:
+def _reserving(ledger: Ledger, limit: Limit = _LIMIT) -> Callable[[], tuple[int, float]]:
     def step() -> tuple[int, float]:
-        made = record()
+        made = record(project=limit.account)
         at = made.started_at
-        asked = Reservation(made.id, (Claim(_LIMIT, 1_000),), at, at + timedelta(hours=1))
+        asked = Reservation(made.id, (Claim(limit, 1_000),), at, at + timedelta(hours=1))
         start = time.thread_time()
         if ledger.reserve(asked) is not None:
             raise SystemExit("the budget is used up")
@@ -98,7 +100,11 @@ def _reserving(ledger: Ledger) -> Callable[[], tuple[int, float]]:
     return step
 
 
-KINDS = {"emit": _emitting, "add": _adding, "pairs": _reserving}
+def _sharing(ledger: Ledger) -> Callable[[], tuple[int, float]]:
+    return _reserving(ledger, replace(_LIMIT, account=f"share-{os.getpid()}"))
+
+
+KINDS = {"emit": _emitting, "add": _adding, "pairs": _reserving, "shares": _sharing}
 """What a process can do, again and again."""
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SECONDS = 0.3 if is_quick() else 2.0
-PROCESSES = (1, 8)
-COUNTS = (20_000,) if is_quick() else (1_000_000, 10_000_000) if "--full" in sys.argv else (1_000_000,)
+PROCESSES = (1, 2) if is_quick() else (1, 8)
+COUNTS = (5_000,) if is_quick() else (1_000_000, 10_000_000) if "--full" in sys.argv else (1_000_000,)
 WRITING, BUDGET = "Records into one ledger", "Budget checks on one hot project"
 _NO_WAIT = "options=-c%20synchronous_commit%3Doff"
 
@@ -38,12 +38,15 @@ class Race(NamedTuple):
     options: str = ""
 
 
-_ONE_BY_ONE, _BATCHES, _PAIRS = "one by one", f"{BATCH} at once", "reserve, then settle with the record"
+_ONE_BY_ONE, _BATCHES = "one by one", f"{BATCH} at once"
+_PAIRS = "reserve, then settle with the record"
+_SHARES = "the same, each process on a budget of its own"
 _SQLITE = (
     Race(WRITING, f"{_ONE_BY_ONE}, synchronous=NORMAL (the default)", "emit"),
     Race(WRITING, f"{_ONE_BY_ONE}, synchronous=FULL (durability=full)", "emit", "full"),
     Race(WRITING, f"{_BATCHES}, synchronous=NORMAL (as durability=queue and import write)", "add"),
     Race(BUDGET, f"{_PAIRS}, synchronous=NORMAL", "pairs"),
+    Race(BUDGET, f"{_SHARES}, synchronous=NORMAL", "shares"),
 )
 _POSTGRES = (
     Race(WRITING, f"{_ONE_BY_ONE}, synchronous_commit=on", "emit"),
@@ -51,15 +54,17 @@ _POSTGRES = (
     Race(WRITING, f"{_BATCHES}, synchronous_commit=on", "add"),
     Race(BUDGET, f"{_PAIRS}, synchronous_commit=on", "pairs"),
     Race(BUDGET, f"{_PAIRS}, synchronous_commit=off", "pairs", options=_NO_WAIT),
+    Race(BUDGET, f"{_SHARES}, synchronous_commit=on", "shares"),
+    Race(BUDGET, f"{_SHARES}, synchronous_commit=off", "shares", options=_NO_WAIT),
 )
 
 
 def raced(engine: str, place: Callable[[], str], races: tuple[Race, ...]) -> None:
     """Show the races on ledgers that are made for each."""
     for each in races:
-        for processes in PROCESSES:
+        for processes in PROCESSES[each.kind == "shares" :]:
             case = f"{engine}, {processes} process{'es' if processes > 1 else ''}: {each.name}"
-            unit = "pairs/s" if each.kind == "pairs" else "records/s"
+            unit = "pairs/s" if each.subject == BUDGET else "records/s"
             where = place() + (f"?{each.options}" if each.options else "")
             try:
                 got = race(where, each.kind, each.durability, processes, SECONDS)

@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from specimens import NOON, record
 
+from llm_toll_autopatch.budgets.limits import Limit, Period, Unit, window_of
 from llm_toll_autopatch.ledger import SQLiteLedger, Totals, rollups
 from llm_toll_autopatch.ledger.groupings import GROUPINGS
+from llm_toll_autopatch.ledger.money import to_nano_usd
 from llm_toll_autopatch.ledger.pruning import vacuum
 from llm_toll_autopatch.ledger.reading import LedgerReader
 from llm_toll_autopatch.ledger.rows import row_of
@@ -109,6 +111,23 @@ class TestAnswers:
             connection.execute("UPDATE rolled_calls SET calls = calls + 1000")
         for by in ("hour", "tag:user"):
             assert sum(group.calls for group in ledger.totals([by])) == 20
+
+    @pytest.mark.parametrize("period", ["total", "monthly", "daily"])
+    @pytest.mark.parametrize("unit", ["usd", "tokens", "calls"])
+    def test_budgets(self, ledger: SQLiteLedger, unit: Unit, period: Period) -> None:
+        """A budget begins with what its project has cost, of the sums too."""
+        filled(ledger, 60)
+        ledger.emit(record(project="other"))
+        at = NOON + timedelta(days=9, hours=3)
+        limit = Limit("acme", unit, 10**18, period)
+        start, end = window_of(period, at)
+        (expected,) = by_rows(ledger, [], start, end, where={"project": "acme"})
+        amounts = {
+            "usd": to_nano_usd(expected.cost_usd or Decimal(0)),
+            "tokens": expected.input_tokens + expected.output_tokens,
+            "calls": expected.calls,
+        }
+        assert [each.spent for each in ledger.standings([limit], at)] == [amounts[unit]]
 
     def test_large_sums(self, ledger: SQLiteLedger) -> None:
         """Sums beyond 64 bits, and of negative costs, are exact."""

@@ -13,13 +13,11 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.sqlite_transactions import all_or_nothing
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Container, Iterable, Sequence
-    from datetime import datetime
 
 __all__ = ["MIGRATION", "SINCE", "SUMS_OF_SUMS", "Parts", "build", "is_behind", "parts_of"]
 
@@ -114,14 +112,19 @@ class Parts(NamedTuple):
 
 
 def parts_of(
-    connection: sqlite3.Connection, since: datetime | None, until: datetime | None, tags: Iterable[str]
+    connection: sqlite3.Connection, first: str | None, last: str | None, tags: Iterable[str] = ()
 ) -> Parts | None:
-    """Return how sums are best found, None by reading rows alone; within the transaction in which they are."""
+    """Return how sums are best found, None by reading rows alone; within the transaction in which they are.
+
+    Args:
+        connection: To a ledger that has the tables.
+        first: The least `started_at`.
+        last: Only a `started_at` before it.
+        tags: Those that are needed.
+    """
     start, end = connection.execute(_ENDS).fetchone()
     if start is None:
         return None
-    first = None if since is None else instant(since)
-    last = None if until is None else instant(until)
     segments: list[int] = []
     others = set(range(start >> _BITS, (end >> _BITS) + 1))
     for segment, first_start, last_start, without in connection.execute(_SOUND):

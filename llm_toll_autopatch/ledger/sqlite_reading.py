@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from llm_toll_autopatch.ledger import rollups, sqlite_queries
 from llm_toll_autopatch.ledger.errors import LedgerError, UnusableLedgerError
 from llm_toll_autopatch.ledger.groupings import TAG, check_groupings
+from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.reading import LedgerReader
 from llm_toll_autopatch.ledger.rows import record_of
 from llm_toll_autopatch.ledger.schema import APPLICATION_ID, MIGRATIONS
@@ -100,8 +101,9 @@ class SQLiteReader(LedgerReader):
         with self._connected() as connection:
             connection.execute("BEGIN")
             has_sums = version_of(connection, self.path) >= rollups.SINCE
+            first, last = (None if moment is None else instant(moment) for moment in (since, until))
             tags = {name.removeprefix(TAG) for name in names if name.startswith(TAG)}
-            parts = rollups.parts_of(connection, since, until, tags) if has_sums else None
+            parts = rollups.parts_of(connection, first, last, tags) if has_sums else None
             found = None
             if parts is not None:
                 queries = sqlite_queries.parts_queries(by, since, until, where, parts)
