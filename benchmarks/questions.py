@@ -21,6 +21,7 @@ from benchmarks.population import PROJECTS
 from llm_toll_autopatch.budgets.keeper import Claim, Reservation
 from llm_toll_autopatch.budgets.limits import Limit
 from llm_toll_autopatch.ledger.location import POSTGRES_SCHEMES, ledger_at
+from llm_toll_autopatch.ledger.reading import LedgerReader
 from llm_toll_autopatch.records import new_id
 
 if TYPE_CHECKING:
@@ -88,6 +89,21 @@ def _next_look(place: str) -> Callable[[], object]:
     return lambda: f"{len(live.answer().data):,} bytes"
 
 
+def _of_rows(place: str) -> Callable[[], object]:
+    return lambda: f"{len(LedgerReader.totals(ledger_at(place), ['project', 'model']))} groups"
+
+
+def _cells_of_rows(place: str) -> Callable[[], object]:
+    by = ["day", "project", "model", "provider", "outcome", "usage_source", "tag:env", "tag:team"]
+    return lambda: f"{len(LedgerReader.totals(ledger_at(place), by)):,} groups"
+
+
+def _summing_up(place: str) -> Callable[[], object]:
+    from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
+
+    return lambda: SQLiteLedger(Path(place))._sum_up(float("inf"))
+
+
 def _health(place: str) -> Callable[[], object]:
     from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
     from llm_toll_autopatch.ledger.sqlite_health import examine
@@ -116,6 +132,9 @@ def _with_caps(place: str) -> Callable[[], object]:
 
 
 QUESTIONS = (
+    Question("`autotoll report`, of the rows alone", _of_rows, sqlite_only=True),
+    Question("the page's sums, of the rows alone", _cells_of_rows, sqlite_only=True),
+    Question("summing up the whole ledger, which reports do by and by", _summing_up, sqlite_only=True),
     _command("report"),
     _command("report", "--by", "model"),
     _command("report", "--by", "day"),

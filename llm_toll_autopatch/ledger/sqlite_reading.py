@@ -113,7 +113,7 @@ class SQLiteReader(LedgerReader):
         answer = super().totals(by, since, until, where=where) if found is None else found
         took_s = time.monotonic() - start
         if is_behind and took_s > _LONG_S:
-            self._sum_up(took_s)
+            self._sum_up(took_s / 2)
         return answer
 
     def _rows(self, query: str, values: Sequence[Any], since: int = 0) -> Iterator[tuple[Any, ...]]:
