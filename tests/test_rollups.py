@@ -222,6 +222,23 @@ class TestChanges:
         assert ledger.totals(["day"]) == by_rows(ledger, ["day"])
         assert ledger.totals()[0].calls == 15
 
+    def test_deleted_in_the_middle(self, ledger: SQLiteLedger) -> None:
+        """A row that another program deletes takes the sums of its segment with it, and of no other."""
+        records = filled(ledger)
+        with closing(sqlite3.connect(ledger.path)) as other, other:
+            other.execute("DELETE FROM calls WHERE id = ?", [records[1].id])
+        assert segments(ledger) == [1, 2, 3, 4, 5]
+        assert ledger.totals() == by_rows(ledger)
+
+    @pytest.mark.parametrize("place", [0, 2])
+    def test_other_rows_of_the_same_numbers(self, ledger: SQLiteLedger, place: int) -> None:
+        """Where other rows have come to the numbers of a segment's first and last ones its sums are not used."""
+        filled(ledger)
+        with ledger.transaction() as connection:
+            connection.execute("DROP TRIGGER calls_changed")
+            connection.execute("UPDATE calls SET id = 'other' WHERE rowid = ?", [(place + 1) * APART])
+        assert segments(ledger) == [1, 2, 3, 4, 5]
+
     def test_all_deleted_at_the_end(self, ledger: SQLiteLedger) -> None:
         """New rows take the numbers of deleted ones, also within a segment that has been summed up."""
         filled(ledger)
