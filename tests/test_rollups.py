@@ -249,6 +249,15 @@ class TestChanges:
         assert ledger.totals() == by_rows(ledger)
         assert ledger.totals()[0].calls == 4
 
+    def test_huge_numbers(self, ledger: SQLiteLedger) -> None:
+        """Rows that somebody has given numbers of his own are read one by one."""
+        filled(ledger)
+        with ledger.transaction() as connection:
+            connection.execute("UPDATE calls SET rowid = ? WHERE rowid = ?", [2**62, 20 * APART])
+        assert segments(ledger) == []
+        assert ledger.totals() == by_rows(ledger)
+        ledger._sum_up(ALL)
+
     def test_vacuum(self, ledger: SQLiteLedger) -> None:
         """Rows may be numbered anew."""
         filled(ledger)

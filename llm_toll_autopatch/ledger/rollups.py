@@ -29,6 +29,7 @@ _TAG_VALUES_MAX = 50
 """A tag of more values in a segment, such as one for each user, is not in its sums."""
 _WORTH_IT = 8
 """So many rows must become one, on average."""
+_SEGMENTS_MAX = 1_000_000
 _DAY = len("2026-11-23")
 
 _KEYS = (
@@ -122,11 +123,9 @@ def parts_of(
         last: Only a `started_at` before it.
         tags: Those that are needed.
     """
-    start, end = connection.execute(_ENDS).fetchone()
-    if start is None:
-        return None
     segments: list[int] = []
-    others = set(range(start >> _BITS, (end >> _BITS) + 1))
+    everything = _segments(connection)
+    others = set(everything)
     for segment, first_start, last_start, without in connection.execute(_SOUND):
         if (first is not None and last_start < first) or (last is not None and first_start >= last):
             others.discard(segment)
@@ -138,7 +137,7 @@ def parts_of(
         ):
             others.discard(segment)
             segments.append(segment)
-    return Parts(segments, _ranges(others)) if segments else None
+    return Parts(segments, _ranges(others)) if segments and everything else None
 
 
 def _ranges(segments: Iterable[int]) -> list[tuple[int, int]]:
@@ -152,6 +151,14 @@ def _ranges(segments: Iterable[int]) -> list[tuple[int, int]]:
     return ranges
 
 
+def _segments(connection: sqlite3.Connection) -> range:
+    """Return all segments, the last one may grow; none where rows have numbers that SQLite did not give them."""
+    start, end = connection.execute(_ENDS).fetchone()
+    if start is None or (end - start) >> _BITS >= _SEGMENTS_MAX:
+        return range(0)
+    return range(start >> _BITS, (end >> _BITS) + 1)
+
+
 def is_behind(connection: sqlite3.Connection) -> bool:
     """Return whether there are segments to be summed up."""
     return bool(_missing(connection))
@@ -159,11 +166,8 @@ def is_behind(connection: sqlite3.Connection) -> bool:
 
 def _missing(connection: sqlite3.Connection) -> list[int]:
     """Return the segments that the table has grown beyond and that have not been looked at, the last first."""
-    start, end = connection.execute(_ENDS).fetchone()
-    if start is None:
-        return []
     sound = {row[0] for row in connection.execute(_SOUND)}
-    return [segment for segment in range((end >> _BITS) - 1, (start >> _BITS) - 1, -1) if segment not in sound]
+    return [segment for segment in reversed(_segments(connection)[:-1]) if segment not in sound]
 
 
 def build(connection: sqlite3.Connection, deadline: float) -> None:
