@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,20 @@ import llm_toll_autopatch
 from llm_toll_autopatch import lasting, reporting
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.simulator import Simulator
+
+# Whoever runs the tests in the background of a shell has interrupts ignored, and so would the programs that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Take what is imported by now out of the collector's sight: each test ends with a collection, which takes no time then."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Have it all in sight again, for what asks the collector who refers to what."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -39,4 +55,6 @@ def clean_slate() -> Iterator[None]:
     llm_toll_autopatch.flush(5)
     noticed = failures.last
     failures.reset()
+    gc.collect()  # a connection that the test left open is to fail this test, not whichever comes by later
+    gc.freeze()  # what is left is there to stay: the SDKs build their types when they are first used
     assert noticed is None, "a failure of ours that the test did not expect"

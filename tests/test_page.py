@@ -384,7 +384,7 @@ class TestPeople:
             "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
         )
         try:
-            assert browser.run("return document.documentElement.scrollWidth") == 360
+            assert browser.wait_for("return document.documentElement.scrollWidth === 360")  # the chart follows
         finally:
             browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 

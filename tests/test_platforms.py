@@ -89,11 +89,20 @@ def test_the_label_and_the_host(name: str, sim: Simulator) -> None:
     with patched() as sink:
         client = make(sim)
         ask(client)
-        if client is not openai:
+        if client is openai:
+            forget_the_client_of_the_module()
+        else:
             client.close()
     (record,) = sink.records  # type: ignore[attr-defined]
     assert (record.provider, record.endpoint) == (label, "127.0.0.1")
     assert record.usage_source == "reported"
+
+
+def forget_the_client_of_the_module() -> None:
+    """Close it, and leave OpenAI's module as it is when it is imported."""
+    http: Any = openai.http_client
+    http.close()
+    openai.api_key = openai.base_url = openai.http_client = None
     openai._reset_client()
 
 

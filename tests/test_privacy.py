@@ -77,13 +77,13 @@ class Everything:
     failing: Failing = field(default_factory=lambda: Failing(RuntimeError))
 
     def sinks(self) -> list[Any]:
+        """All but llm-toll's, which has to be closed."""
         tracers = TracerProvider()
         tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
         return [
             CallbackSink(self.called.append),
             ConsoleSink(self.console),
             JSONLinesSink(self.directory / "calls.jsonl"),
-            LLMTollSink(self.directory / "toll.db"),
             LoggingSink(),
             self.memory,
             OTelSink(semconv="both", spans=True, meter_provider=MeterProvider([self.reader]), tracer_provider=tracers),
@@ -125,7 +125,8 @@ def everything(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Eve
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         all_of_it = Everything(tmp_path, caplog, warned)
-        with patched(sink=all_of_it.sinks()):
+        toll = LLMTollSink(tmp_path / "toll.db")
+        with contextlib.closing(toll), patched(sink=[toll, *all_of_it.sinks()]):
             yield all_of_it
             all_of_it.failing.error = None
             flush(20)

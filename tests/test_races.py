@@ -102,7 +102,7 @@ def test_killed_while_they_hold(place: str, sim: Simulator) -> None:
     """What killed processes had reserved is found by a sweep and charged, once; nothing stays held."""
     calls = 3 * 4
     with ExitStack() as stack:
-        processes = [stack.enter_context(racer(place, sim, "1", 4, f"{MODEL}+first=2000")) for _ in range(3)]
+        processes = [stack.enter_context(racer(place, sim, "1", 4, f"{MODEL}+first=60000")) for _ in range(3)]
         started(processes)
         deadline = time.monotonic() + PATIENCE_S
         while len(sim.requests) < calls and time.monotonic() < deadline:

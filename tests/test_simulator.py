@@ -620,7 +620,7 @@ def test_endless_text_goes_on(clients: Clients, api: str) -> None:
 def test_hang_up_during_the_first_wait(sim: Simulator, clients: Clients) -> None:
     """A client that gives up before a plain answer has begun is noticed."""
     with pytest.raises(openai.APITimeoutError):
-        clients.openai.with_options(timeout=0.3).chat.completions.create(model=f"{GPT}+first=60000", messages=MESSAGES)
+        clients.openai.with_options(timeout=1).chat.completions.create(model=f"{GPT}+first=60000", messages=MESSAGES)
     request = sim.requests[0]
     assert request.wait(10)
     assert (request.hung_up, request.events_sent) == (True, 0)

@@ -382,7 +382,7 @@ async def test_async_stream_gives_exactly_one_record(source: Source, ending: End
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the event loop turn until `condition` holds, for a while."""
-    for _ in range(500):
+    for _ in range(2000):
         if condition():
             return
         await asyncio.sleep(0.01)

@@ -248,9 +248,9 @@ def _used(connection: sqlite3.Connection, budget: int, now: float) -> int:
 def release(connection: sqlite3.Connection, call_id: str) -> None:
     """Let go of what is held for a call that was not sent; within a transaction of the caller's."""
     connection.execute(
-        "UPDATE budgets SET held = held - (SELECT amount FROM holds WHERE call_id = ?1 AND budget_id = budgets.id)"
-        " WHERE id IN (SELECT budget_id FROM holds WHERE call_id = ?1 AND NOT charged)",
-        (call_id,),
+        "UPDATE budgets SET held = held - (SELECT amount FROM holds WHERE call_id = ? AND budget_id = budgets.id)"
+        " WHERE id IN (SELECT budget_id FROM holds WHERE call_id = ? AND NOT charged)",
+        (call_id, call_id),
     )
     connection.execute("DELETE FROM holds WHERE call_id = ?", (call_id,))
     connection.execute("DELETE FROM ticks WHERE call_id = ?", (call_id,))

@@ -134,7 +134,7 @@ class SQLiteCaps(SQLiteReader):
 def _recapped(connection: sqlite3.Connection, what: Sequence[Any], amount: int) -> None:
     """Have the windows that the former cap, if there was one, has limited last be limited by `amount`."""
     connection.execute(
-        "UPDATE budgets SET cap = ?5 WHERE account = ?1 AND unit = ?2 AND period = ?3 AND end_at > ?4"
-        " AND cap = (SELECT amount FROM caps WHERE account = ?1 AND unit = ?2 AND period = ?3)",
-        (*what, instant(datetime.now(UTC)), amount),
+        "UPDATE budgets SET cap = ? WHERE account = ? AND unit = ? AND period = ? AND end_at > ?"
+        " AND cap = (SELECT amount FROM caps WHERE account = ? AND unit = ? AND period = ?)",
+        (amount, *what, instant(datetime.now(UTC)), *what),
     )
