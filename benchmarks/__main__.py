@@ -15,6 +15,15 @@ from pathlib import Path
 from benchmarks.environments import OTHERS, OURS, ROOT, Environment, prepared
 from benchmarks.rows import Row, is_quick
 
+PROGRAMS: dict[str, tuple[Environment, ...]] = {
+    "startup": (OURS,),
+    "chunks": (OURS,),
+    "calls": (OURS,),
+    "bytecodes": (OURS,),
+    "memory": (OURS,),
+    "rivals": (OURS, *OTHERS),
+}
+"""What is run, in this order, and in which environments."""
 _PATIENCE_S = 600
 
 
@@ -55,11 +64,12 @@ def _processor() -> str:
 
 def main() -> None:
     """Run all and write the page."""
-    rows, versions = run("chunks", OURS)
-    measured = {OURS.name: versions}
-    for environment in (OURS, *OTHERS):
-        more, measured[environment.name] = run("rivals", environment)
-        rows += more
+    rows: list[Row] = []
+    measured: dict[str, str] = {}
+    for program, environments in PROGRAMS.items():
+        for environment in environments:
+            more, measured[environment.name] = run(program, environment)
+            rows += more
     lines = [
         "# Benchmarks",
         "",

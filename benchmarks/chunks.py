@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.readers.reader import Reader
 
 SUBJECT = "Added to a chunk, in isolation"
-CHUNKS, ROUNDS = (4_000, 5) if is_quick() else (20_000, 15)
+CHUNKS, ROUNDS = (500, 2) if is_quick() else (20_000, 15)
 ACTIVE = Settings.resolve(sink=MemorySink())
 
 

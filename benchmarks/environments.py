@@ -33,7 +33,7 @@ class Environment(NamedTuple):
 
 OURS = Environment(
     "llm_toll_autopatch",
-    ("-e", f"{ROOT}[openai,anthropic,google,llm-toll,otel,postgres]", "opentelemetry-sdk", "hatchling"),
+    ("-e", f"{ROOT}[openai,anthropic,google,llm-toll,otel,postgres]", "opentelemetry-sdk", "hatchling", "pytest"),
     "llm-toll-autopatch",
 )
 OTHERS = (

@@ -67,6 +67,7 @@ def in_turn(
 ) -> dict[str, list[float]]:
     """Return the seconds that each case took in each round. The cases take turns; a first round warms up."""
     taken: dict[str, list[float]] = {name: [] for name in cases}
+    gc.freeze()  # what is imported need not be gone through each time
     for number in range(rounds + 1):
         for name, work in cases.items():
             gc.collect()

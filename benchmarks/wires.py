@@ -5,6 +5,7 @@ Runs in every environment: it imports the SDKs, and neither us nor any of the ot
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -116,14 +117,18 @@ class Clients:
     def __init__(self, chunks: int) -> None:
         self._chunks = chunks
         self._bodies: dict[tuple[str, bool], bytes] = {}
-        transport = _http.MockTransport(self._answer)
-        sync, asynchronous = _http.Client(transport=transport), _http.AsyncClient(transport=transport)
+        sync = _http.Client(transport=_http.MockTransport(self._answer))
+        asynchronous = _http.AsyncClient(transport=_http.MockTransport(self._answer_async))
         self.openai = openai.OpenAI(api_key="none", http_client=sync)
         self.openai_async = openai.AsyncOpenAI(api_key="none", http_client=asynchronous)
         self.anthropic = anthropic.Anthropic(api_key="none", http_client=sync)
         self.anthropic_async = anthropic.AsyncAnthropic(api_key="none", http_client=asynchronous)
         options = genai.types.HttpOptions(httpx_client=sync, httpx_async_client=asynchronous)
         self.google = genai.Client(api_key="none", http_options=options)
+
+    async def _answer_async(self, request: Any) -> Any:
+        await asyncio.sleep(0)  # no answer is there at once: other tasks get their turn
+        return self._answer(request)
 
     def _answer(self, request: Any) -> Any:
         path = request.url.path

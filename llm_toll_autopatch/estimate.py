@@ -41,9 +41,11 @@ def text_chars(value: Any, measure: Measure = len, depth: int = _MAX_DEPTH) -> i
 
     Binary data (base64 strings, data URLs), identifiers and iterators do not count; nothing is consumed.
     """
+    if value is None:
+        return 0
     if isinstance(value, str):
         return 0 if value.startswith("data:") else measure(value)
-    if depth == 0 or value is None or isinstance(value, int | float | bytes | bytearray | type):
+    if depth == 0 or isinstance(value, int | float | bytes | bytearray | type):
         return 0
     if isinstance(value, Mapping):
         chars = sum(text_chars(v, measure, depth - 1) for k, v in value.items() if k not in _NOT_TEXT)

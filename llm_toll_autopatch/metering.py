@@ -125,16 +125,21 @@ class Call:
 
     def feed(self, chunk: Any) -> bool:
         """Take one chunk of the stream; return True when the user must not see it. Never raises."""
+        feed = self._feed  # runs for every chunk: calling what a slot holds costs more than calling a name
         try:
-            if self._feed(chunk):
+            if feed(chunk):
                 return True
         except Exception as error:
             failures.note(f"reading a chunk of {self.method}", error)
-        if not (chunks := self.chunks):
-            self.first_chunk_s = time.monotonic() - self._began
-            answers.note(chunk)
-        self.chunks = chunks + 1
+        if not self.chunks:
+            self.note_first(chunk)
+        self.chunks += 1
         return False
+
+    def note_first(self, chunk: Any) -> None:
+        """Take note of the first chunk that the user sees."""
+        self.first_chunk_s = time.monotonic() - self._began
+        answers.note(chunk)
 
     def finish(self, response: Any) -> None:
         """Take the whole response and end the call. Never raises."""

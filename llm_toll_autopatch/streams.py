@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Self
 import wrapt
 
 from llm_toll_autopatch.budgets.stopping import watched, watched_async
-from llm_toll_autopatch.metering import outcome_of
+from llm_toll_autopatch.failures import failures
+from llm_toll_autopatch.metering import Call, outcome_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -81,11 +82,21 @@ class StreamProxy(_Proxy):
 
     def _self_loop(self) -> Iterator[Any]:
         meter = self._self_meter
-        feed = meter.feed
+        # A call's own `feed`, written out: calling it would be one frame more for each chunk.
+        call = meter if type(meter) is Call else None
+        feed = meter.feed if call is None else call.reader.feed
         try:
             for chunk in self._self_source:
-                if not feed(chunk):
-                    yield chunk
+                try:
+                    if feed(chunk):
+                        continue
+                except Exception as error:
+                    failures.note(f"reading a chunk of {getattr(meter, 'method', 'a stream')}", error)
+                if call is not None:
+                    if not call.chunks:
+                        call.note_first(chunk)
+                    call.chunks += 1
+                yield chunk
         except GeneratorExit:
             if self._self_close_on_break:
                 self._self_finish("closed")

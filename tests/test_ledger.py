@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import fields, replace
 from datetime import timedelta, timezone
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 from specimens import NOON, any_record, record
 
 import llm_toll_autopatch
+from llm_toll_autopatch.budgets.limits import Limit
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.ledger import LedgerError, SQLiteLedger, Totals
 from llm_toll_autopatch.ledger.groupings import GROUPINGS
@@ -382,6 +384,24 @@ class TestWithOthers:
             timer.join()
         assert len(ids(ledger)) == 1
         ledger.close()
+
+    def test_opened_while_another_makes_the_tables(self, tmp_path: Path) -> None:
+        """A process that is making the tables is waited for, whatever the first thing is that is wanted of the ledger."""
+        wanted: list[Callable[[SQLiteLedger], object]] = [
+            SQLiteLedger.open,
+            lambda ledger: ledger.add([record()]),
+            lambda ledger: ledger.standings([Limit("acme", "usd", 1, "total")], NOON),
+        ]
+        for number, work in enumerate(wanted):
+            ledger = SQLiteLedger(tmp_path / f"{number}.db", busy_timeout_s=10)
+            with closing(sqlite3.connect(ledger.path, isolation_level=None, check_same_thread=False)) as other:
+                other.execute("PRAGMA journal_mode = WAL")
+                other.execute("BEGIN IMMEDIATE")
+                timer = threading.Timer(0.1, other.execute, ["COMMIT"])
+                timer.start()
+                work(ledger)
+                timer.join()
+            ledger.close()
 
     def test_locked_by_a_thread(self, ledger: SQLiteLedger) -> None:
         """A thread that does not let go of the ledger is waited for within the bound."""

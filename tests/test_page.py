@@ -384,7 +384,7 @@ class TestPeople:
             "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
         )
         try:
-            browser.wait_for("return document.documentElement.scrollWidth === 360")  # the chart follows a frame later
+            assert browser.wait_for("return document.documentElement.scrollWidth === 360")  # the chart follows
         finally:
             browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 

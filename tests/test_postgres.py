@@ -744,6 +744,29 @@ class TestSetUp:
                 assert rows == [(timeout,)]
                 ledger.emit(record())
 
+    @pytest.mark.parametrize("version", [1, 2, 3, 4])
+    def test_older_ledger(self, version: int, postgres: Server, database: str) -> None:
+        """An older ledger keeps its records, and is brought up to date by the next one."""
+        schema = "llm_toll_autopatch"
+        postgres.execute(f"CREATE SCHEMA {schema}", database)
+        postgres.execute(f"CREATE TABLE {schema}.schema_version (version INTEGER NOT NULL)", database)
+        postgres.execute(f"INSERT INTO {schema}.schema_version VALUES ({version})", database)
+        for statements in MIGRATIONS[:version]:
+            for statement in statements:
+                postgres.execute(statement.replace("{schema}", schema), database)
+        old = record()
+        with psycopg.connect(database) as connection:
+            connection.execute(INSERT, row_of(old))
+        with PostgresLedger(database) as ledger:
+            new = record(started_at=NOON + timedelta(1))
+            ledger.emit(new)
+            assert ids(ledger) == [old.id, new.id]
+            standing = ledger.standings([Limit("acme", "calls", 9, "total")], NOON)[0]
+        assert standing.spent == 2
+        assert postgres.execute(f"SELECT version FROM {schema}.schema_version", database) == [(len(MIGRATIONS),)]
+        indices = postgres.execute(f"SELECT indexname FROM pg_indexes WHERE schemaname = '{schema}'", database)
+        assert ("calls_by_project",) in indices
+
     def test_version(self, ledger: PostgresLedger, postgres: Server, database: str) -> None:
         """The tables say which version they are."""
         assert postgres.execute("SELECT version FROM llm_toll_autopatch.schema_version", database) == [

@@ -14,6 +14,7 @@ from llm_toll_autopatch.budgets.keeper import Refusal, Standing
 from llm_toll_autopatch.budgets.limits import MINUTE_S, Limit, window_of
 from llm_toll_autopatch.budgets.owner import current_owner, is_dead
 from llm_toll_autopatch.budgets.rolling import room_after
+from llm_toll_autopatch.ledger import rollups
 from llm_toll_autopatch.ledger.instants import instant
 
 if TYPE_CHECKING:
@@ -131,6 +132,18 @@ _SPENT: dict[str, str] = {
 }
 
 
+def _sum_of_halves(name: str) -> str:
+    return f"COALESCE(SUM({name}_high), 0) * 4294967296 + COALESCE(SUM({name}_low), 0)"
+
+
+_SPENT_OF_SUMS: dict[str, str] = {
+    "usd": _sum_of_halves("nano"),
+    "tokens": f"{_sum_of_halves('input')} + {_sum_of_halves('output')}",
+    "calls": "COALESCE(SUM(calls), 0)",
+}
+"""The same, of calls that are summed up already."""
+
+
 def reserve(connection: sqlite3.Connection, reservation: Reservation) -> Refusal | None:
     """Hold what is asked for, or nothing; within a transaction of the caller's, to be committed either way."""
     refusal, budgets = _check(connection, reservation)
@@ -208,12 +221,21 @@ def make_budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> N
 def _spent_before(connection: sqlite3.Connection, limit: Limit, start: str, end: str) -> int:
     if limit.period == "minute":
         return 0
-    (spent,) = connection.execute(
-        f"SELECT MIN({_MOST}, {_SPENT[limit.unit]}) FROM calls"  # noqa: S608 - our own names
-        " WHERE project = ? AND started_at >= ? AND started_at < ?",
-        (limit.account, start, end),
-    ).fetchone()
-    return int(spent)
+    account, sum_ = limit.account, _SPENT[limit.unit]
+    parts = rollups.parts_of(connection, start, end)
+    asked: list[tuple[str, str, tuple[str | int, ...]]]
+    if parts is None:
+        asked = [(sum_, "calls WHERE project = ? AND started_at >= ? AND started_at < ?", (account, start, end))]
+    else:
+        rows = "calls WHERE project = ? AND +started_at >= ? AND +started_at < ? AND rowid >= ? AND rowid < ?"
+        asked = [(sum_, rows, (account, start, end, *range_)) for range_ in parts.rows]
+        sums = "rolled_calls WHERE project = ? AND segment = ?"
+        asked += [(_SPENT_OF_SUMS[limit.unit], sums, (account, segment)) for segment in parts.segments]
+    spent = sum(
+        connection.execute(f"SELECT MIN({_MOST}, {what}) FROM {source}", values).fetchone()[0]  # noqa: S608 - our own names
+        for what, source, values in asked
+    )
+    return min(_MOST, int(spent))
 
 
 def _used(connection: sqlite3.Connection, budget: int, now: float) -> int:

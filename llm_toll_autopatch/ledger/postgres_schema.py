@@ -90,6 +90,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     HOLDS,
     CAPS,
+    (
+        # A budget begins with what its project has cost: on the caller's time, so not by reading through the table.
+        """
+        CREATE INDEX calls_by_project ON {schema}.calls (project, started_at)
+            INCLUDE (cost_nano_usd, input_tokens, output_tokens)
+        """,
+    ),
 )
 """What brings a ledger from version N (in the table `schema_version`) to N + 1. Released entries never change."""
 

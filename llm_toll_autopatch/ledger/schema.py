@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llm_toll_autopatch.ledger.cap_tables import SQLITE as CAPS
 from llm_toll_autopatch.ledger.holds import MIGRATION as HOLDS
+from llm_toll_autopatch.ledger.rollups import MIGRATION as ROLLUPS
 from llm_toll_autopatch.ledger.rows import COLUMNS
 
 __all__ = ["APPLICATION_ID", "INSERT", "KEEP_COST", "MIGRATIONS", "OLD", "REPLACE_COST"]
@@ -65,6 +66,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     HOLDS,
     CAPS,
+    ROLLUPS,
 )
 """What brings a ledger from schema version N (`PRAGMA user_version`) to N + 1. Released entries never change."""
 

@@ -114,7 +114,7 @@ class SQLiteLedger(SQLiteCaps):
             LedgerError: The file is not a ledger, or one of a newer version.
         """
         with self._held():
-            self._opened()
+            self._opened_by(time.monotonic() + self._busy_timeout_s)
         return self
 
     def emit(self, record: CallRecord) -> None:
@@ -165,7 +165,7 @@ class SQLiteLedger(SQLiteCaps):
         patience_s = self._busy_timeout_s if patience_s is None else patience_s
         deadline = time.monotonic() + patience_s
         with self._held(patience_s):
-            connection = self._opened()
+            connection = self._opened_by(deadline)
             with all_or_nothing(connection, deadline):
                 yield connection
             if self._exiting:
@@ -209,7 +209,7 @@ class SQLiteLedger(SQLiteCaps):
     def standings(self, limits: Sequence[Limit], at: datetime) -> list[Standing]:
         """Return how limits stand."""
         with self._held():
-            return holds.standings(self._opened(), limits, at)
+            return holds.standings(self._opened_by(time.monotonic() + self._busy_timeout_s), limits, at)
 
     def add(self, records: Iterable[CallRecord]) -> int:
         """Commit `records` together and return how many were new: those whose `id` is here already stay as they are.
@@ -299,6 +299,15 @@ class SQLiteLedger(SQLiteCaps):
                 self._busy = False
         finally:
             self._lock.release()
+
+    def _opened_by(self, deadline: float) -> sqlite3.Connection:
+        """Return the connection; wait until the deadline for another process that is making the tables."""
+        while True:
+            try:
+                return self._opened()
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() >= deadline:
+                    raise
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is not None:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch.ledger.groupings import TAG, Where, check_groupings, check_measure, values_of
 from llm_toll_autopatch.ledger.instants import instant
+from llm_toll_autopatch.ledger.rollups import SUMS_OF_SUMS
 from llm_toll_autopatch.ledger.rows import COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-__all__ = ["arrivals_query", "greatest_query", "records_query", "totals_query"]
+    from llm_toll_autopatch.ledger.rollups import Parts
+
+__all__ = [
+    "arrivals_query",
+    "greatest_query",
+    "parts_queries",
+    "records_query",
+    "totals_query",
+]
 
 Query = tuple[str, list[Any]]
 """SQL, and the values for its placeholders."""
@@ -42,14 +52,15 @@ def _expression(grouping: str) -> Query:
     return (_TAG, [grouping.removeprefix(TAG)]) if grouping.startswith(TAG) else (_EXPRESSIONS[grouping], [])
 
 
-def _chosen(since: datetime | None, until: datetime | None, where: Where) -> Query:
+def _chosen(since: datetime | None, until: datetime | None, where: Where, *, by_time: bool = True) -> Query:
     """Return the `WHERE` of these calls, empty for all."""
     check_groupings(list(where))
     conditions, values = [], []
     # All calls until some moment are most of them: to look each up by the index takes far longer than to read them all.
     # The plus keeps SQLite from it.
-    before = "started_at < ?" if since is not None else "+started_at < ?"
-    for condition, moment in (("started_at >= ?", since), (before, until)):
+    after = "started_at >= ?" if by_time else "+started_at >= ?"
+    before = "started_at < ?" if by_time and since is not None else "+started_at < ?"
+    for condition, moment in ((after, since), (before, until)):
         if moment is not None:
             conditions.append(condition)
             values.append(instant(moment))
@@ -106,13 +117,30 @@ def arrivals_query(after: int, upto: int, where: Where, *, latest: int | None = 
 
 def totals_query(by: Sequence[str], since: datetime | None, until: datetime | None, where: Where) -> Query:
     """Return what selects the groups' keys and sums, for `totals_of`, in the order of the keys."""
+    chosen, values = _chosen(since, until, where)
+    return _grouped(by, _SUMS, f"calls{chosen}", values)
+
+
+def parts_queries(
+    by: Sequence[str], since: datetime | None, until: datetime | None, where: Where, parts: Parts
+) -> Iterator[Query]:
+    """Yield what selects the same part by part: the groups of each are to be added up."""
+    chosen, values = _chosen(None, None, where)
+    which = f"{chosen} {'AND' if chosen else 'WHERE'} segment IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
+    yield _grouped(by, SUMS_OF_SUMS, f"rolled_calls{which}", [*values, json.dumps(parts.segments)])
+    chosen, values = _chosen(since, until, where, by_time=False)
+    which = f"{chosen} {'AND' if chosen else 'WHERE'} rowid >= ? AND rowid < ?"
+    for rows in parts.rows:
+        yield _grouped(by, _SUMS, f"calls{which}", [*values, *rows])
+
+
+def _grouped(by: Sequence[str], sums: Sequence[str], source: str, values: Sequence[Any]) -> Query:
     check_groupings(by)
     keys = [_expression(grouping) for grouping in by]
-    chosen, values = _chosen(since, until, where)
     numbers = ", ".join(str(number + 1) for number in range(len(keys)))
     order = f" GROUP BY {numbers} ORDER BY {numbers}" if keys else " HAVING COUNT(*) > 0"
-    selected = ", ".join([*(expression for expression, _ in keys), *_SUMS])
-    return f"SELECT {selected} FROM calls{chosen}{order}", [*(value for _, own in keys for value in own), *values]  # noqa: S608 - our own names
+    selected = ", ".join([*(expression for expression, _ in keys), *sums])
+    return f"SELECT {selected} FROM {source}{order}", [*(value for _, own in keys for value in own), *values]  # noqa: S608 - our own names
 
 
 def _sum(column: str) -> str:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+import time
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llm_toll_autopatch.ledger import sqlite_queries
+from llm_toll_autopatch.ledger import rollups, sqlite_queries
 from llm_toll_autopatch.ledger.errors import LedgerError, UnusableLedgerError
+from llm_toll_autopatch.ledger.groupings import TAG, check_groupings
+from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.reading import LedgerReader
 from llm_toll_autopatch.ledger.rows import record_of
 from llm_toll_autopatch.ledger.schema import APPLICATION_ID, MIGRATIONS
 from llm_toll_autopatch.ledger.sqlite_queries import arrivals_query
+from llm_toll_autopatch.ledger.totals import totals_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from llm_toll_autopatch.ledger.groupings import Where
     from llm_toll_autopatch.ledger.reading import Queries
+    from llm_toll_autopatch.ledger.totals import Totals
     from llm_toll_autopatch.records import CallRecord
 
 __all__ = ["SQLiteReader", "version_of"]
 
 _ROW = "SELECT rowid FROM calls WHERE id = ?"
+_LONG_S = 0.1
+"""An answer that takes longer is worth being prepared for the next time."""
 
 
 class SQLiteReader(LedgerReader):
@@ -60,28 +68,93 @@ class SQLiteReader(LedgerReader):
     def _newest(self) -> tuple[int, str | None]:
         return next(self._rows("SELECT rowid, id FROM calls ORDER BY rowid DESC LIMIT 1", []), (0, None))
 
+    def totals(
+        self,
+        by: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        where: Where | None = None,
+    ) -> list[Totals]:
+        """Return the sums of each group of calls, in the order of their keys.
+
+        A ledger of very many calls keeps such sums, so that the next answer takes less time: who asks writes them into
+        the file, if that is possible without waiting.
+
+        Args:
+            by: What to group by: names of `GROUPINGS`, `tag:NAME`. None of them: one group of all calls, if there are
+                any.
+            since: Only calls that started then or later.
+            until: Only calls that started before.
+            where: Only calls of these values, as for `records`.
+
+        Raises:
+            ValueError: `by` or `where` has an unknown name.
+            LedgerError: There is no ledger, or it cannot be read.
+        """
+        start = time.monotonic()
+        where = where or {}
+        names = {*by, *where}
+        check_groupings(list(names))
+        if "hour" in names:  # sums are by the day
+            return super().totals(by, since, until, where=where)
+        with self._connected() as connection:
+            connection.execute("BEGIN")
+            has_sums = version_of(connection, self.path) >= rollups.SINCE
+            first, last = (None if moment is None else instant(moment) for moment in (since, until))
+            tags = {name.removeprefix(TAG) for name in names if name.startswith(TAG)}
+            parts = rollups.parts_of(connection, first, last, tags) if has_sums else None
+            found = None
+            if parts is not None:
+                queries = sqlite_queries.parts_queries(by, since, until, where, parts)
+                found = _added((row for query in queries for row in connection.execute(*query)), len(by))
+            is_behind = has_sums and rollups.is_behind(connection)
+            connection.execute("COMMIT")
+        answer = super().totals(by, since, until, where=where) if found is None else found
+        took_s = time.monotonic() - start
+        if is_behind and took_s > _LONG_S:
+            self._sum_up(took_s / 2)
+        return answer
+
     def _rows(self, query: str, values: Sequence[Any], since: int = 0) -> Iterator[tuple[Any, ...]]:
         """Yield the answer's rows. What is there `since` a version is empty in older ledgers, and without one."""
+        if since and not self.path.exists():
+            return
+        with self._connected() as connection:
+            if version_of(connection, self.path) >= max(since, 1):
+                yield from connection.execute(query, values)
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
         if not self.path.exists():
-            if since:
-                return
             raise LedgerError(f"no ledger at {self.path}; has anything been metered yet?")
         try:
-            # Not mode=ro: reading a WAL file may need to make its shared memory.
-            with closing(
-                sqlite3.connect(
-                    f"{self.path.as_uri()}?mode=rw",
-                    uri=True,
-                    timeout=self._busy_timeout_s,
-                    isolation_level=None,
-                    check_same_thread=False,
-                )
-            ) as connection:
+            with closing(self._connect(self._busy_timeout_s)) as connection:
                 connection.execute("PRAGMA query_only = 1")
-                if version_of(connection, self.path) >= max(since, 1):
-                    yield from connection.execute(query, values)
+                yield connection
         except sqlite3.Error as error:
             raise LedgerError(f"the ledger at {self.path} cannot be read: {error}") from error
+
+    def _connect(self, timeout_s: float) -> sqlite3.Connection:
+        # Not mode=ro: reading a WAL file may need to make its shared memory.
+        return sqlite3.connect(
+            f"{self.path.as_uri()}?mode=rw", uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False
+        )
+
+    def _sum_up(self, seconds: float) -> None:
+        """Have the next answer take less time, by about so many seconds of work."""
+        with suppress(sqlite3.Error), closing(self._connect(0)) as connection:
+            connection.execute("PRAGMA synchronous = NORMAL")
+            rollups.build(connection, time.monotonic() + seconds)
+
+
+def _added(rows: Iterable[tuple[Any, ...]], keys: int) -> list[Totals]:
+    sums: dict[tuple[Any, ...], list[int]] = {}
+    for row in rows:
+        key, more = row[:keys], row[keys:]
+        before = sums.get(key)
+        sums[key] = list(more) if before is None else [a + b for a, b in zip(before, more, strict=True)]
+    return [totals_of((*key, *sums[key]), keys) for key in sorted(sums)]
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:

@@ -1,8 +1,8 @@
 """Google's generate_content streams, above the several requests that each may send.
 
-The meter sits on the SDK's private methods that send exactly one request each, the proxy on what the user holds. A
-context variable that is set while the user's stream advances tells the one about the other. It is set for no longer
-than one synchronous step, so it can neither leak into what runs in between nor be reset in another context.
+The meter sits on the SDK's private methods that send exactly one request each, the proxy on what the user holds. The
+call stack tells the one about the other: whoever sends a request looks up for the stream that is being advanced. So a
+chunk costs nothing here, and what runs in between, or in a task or thread that a tool starts, inherits nothing.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import inspect
 import sys
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch import settings
+from llm_toll_autopatch import settings, streams
 from llm_toll_autopatch.budgets.stopping import watched, watched_async
 from llm_toll_autopatch.metering import Call, outcome_of
 from llm_toll_autopatch.meters import Lifecycle
@@ -68,19 +68,6 @@ class Session(Lifecycle):
         """End the request that is open; return False when none was, or when somebody else still reads it."""
         return not self.busy and super().end(outcome, error, from_finalizer=from_finalizer)
 
-    def within(self) -> Iterator[Any]:
-        """Pass on the chunks, known to the requests that it takes to get each."""
-        advance = self.chunks.__next__
-        while True:
-            token = _session.set(self)
-            try:
-                chunk = advance()
-            except StopIteration:
-                return
-            finally:
-                _session.reset(token)
-            yield chunk
-
     async def close(self) -> None:
         """Close the user's async generator, and the connection, which the SDK leaves open until the next collection."""
         chunks = self.chunks
@@ -91,35 +78,40 @@ class Session(Lifecycle):
                 await _release(self._connections)
 
 
-_session: ContextVar[Session | None] = ContextVar("llm_toll_google_session", default=None)
 _connections: ContextVar[list[Any] | None] = ContextVar("llm_toll_google_connections", default=None)
 
 
 def current() -> Session | None:
-    """Return the stream on whose behalf the SDK is running."""
-    return _session.get()
+    """Return the stream on whose behalf the SDK is running: that of the nearest step on the call stack.
+
+    Such a step is a frame of `streams`, or one of the two below, whose `meter` is a session. Looking costs a few
+    microseconds a request, and about 1 KB while a stream is open, since the frames of generators stay.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals is _STEPS or frame.f_globals is _FIRST_STEPS:
+            meter = frame.f_locals.get("meter")
+            if isinstance(meter, Session):
+                return meter
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+_STEPS, _FIRST_STEPS = vars(streams), globals()
+
+
+def _on_behalf_of(meter: Session, send: Callable[[], Any]) -> Any:  # noqa: ARG001 - `current` looks for it
+    return send()
+
+
+async def _on_behalf_of_async(meter: Session, sending: Awaitable[Any]) -> Any:  # noqa: ARG001 - the same
+    return await sending
 
 
 def configured() -> Settings | None:
     """Return the configuration that counts for a request: that of the stream on whose behalf it is sent."""
-    session = _session.get()
+    session = current()
     return settings.active() if session is None else session.active
-
-
-class _Within:
-    """The chunks of an async stream, known to the requests that it takes to get each."""
-
-    __slots__ = ("_session",)
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __aiter__(self) -> Self:
-        return self
-
-    def __anext__(self) -> Under[Session | None]:
-        session = self._session
-        return Under(_session, session, session.chunks.__anext__())
 
 
 class _Held(StreamProxy):
@@ -137,22 +129,6 @@ class _Held(StreamProxy):
         """Close the stream, having reported it: what the SDK drops while it closes says less."""
         self._self_meter.end("closed")
         return super().close()
-
-    def send(self, value: Any) -> Any:
-        """Advance the generator."""
-        token = _session.set(self._self_meter)
-        try:
-            return super().send(value)
-        finally:
-            _session.reset(token)
-
-    def throw(self, *error: Any) -> Any:
-        """Raise inside the generator."""
-        token = _session.set(self._self_meter)
-        try:
-            return super().throw(*error)
-        finally:
-            _session.reset(token)
 
 
 class _AsyncHeld(AsyncStreamProxy):
@@ -184,7 +160,7 @@ class _AsyncHeld(AsyncStreamProxy):
     async def _self_step(self, step: Awaitable[Any]) -> Any:
         session = self._self_meter
         try:
-            return await Under(_session, session, step)
+            return await _on_behalf_of_async(session, step)
         except StopAsyncIteration:
             session.end("completed")
             await session.written()
@@ -224,7 +200,7 @@ def held(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
     def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         active = settings.active()
         chunks = wrapped(*args, **kwargs)
-        if active is None or (_session.get() is not None and _asked_by_a_chat()):
+        if active is None or (_asked_by_a_chat() and current() is not None):
             return chunks
         return _handed_out(chunks, Session(active))
 
@@ -233,7 +209,7 @@ def held(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
 
 def _handed_out(chunks: Any, session: Session) -> _Held:
     session.chunks = chunks
-    return _Held(chunks, session, close_on_break=session.active.close_on_break, source=session.within())
+    return _Held(chunks, session, close_on_break=session.active.close_on_break)
 
 
 def _handed_out_async(chunks: Any, session: Session) -> _AsyncHeld:
@@ -242,7 +218,6 @@ def _handed_out_async(chunks: Any, session: Session) -> _AsyncHeld:
         chunks,
         session,
         close_on_break=session.active.close_on_break,
-        source=_Within(session),
         close=session.close,
     )
 
@@ -252,7 +227,7 @@ def held_async(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
 
     async def hand_out(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], session: Session) -> Any:
         try:
-            chunks = await Under(_session, session, wrapped(*args, **kwargs))
+            chunks = await _on_behalf_of_async(session, wrapped(*args, **kwargs))
         except BaseException as error:
             session.end(outcome_of(error), error)  # some versions send the first request here
             raise
@@ -260,7 +235,7 @@ def held_async(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
 
     def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         active = settings.active()
-        if active is None or (_session.get() is not None and _asked_by_a_chat()):
+        if active is None or (_asked_by_a_chat() and current() is not None):
             return wrapped(*args, **kwargs)
         return calls.named_like(wrapped, hand_out(wrapped, args, kwargs, Session(active)))
 
@@ -271,7 +246,7 @@ def hold(is_stream: Callable[[Any], bool], *, is_async: bool) -> Wrapper:
     """Wrap a method that sends its first request at once and returns either an answer or a stream."""
 
     async def send(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], session: Session) -> Any:
-        answer = await Under(_session, session, wrapped(*args, **kwargs))
+        answer = await _on_behalf_of_async(session, wrapped(*args, **kwargs))
         return _handed_out_async(answer, session) if is_stream(answer) else answer
 
     def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -281,11 +256,7 @@ def hold(is_stream: Callable[[Any], bool], *, is_async: bool) -> Wrapper:
         session = Session(active)
         if is_async:
             return calls.named_like(wrapped, send(wrapped, args, kwargs, session))
-        token = _session.set(session)
-        try:
-            answer = wrapped(*args, **kwargs)
-        finally:
-            _session.reset(token)
+        answer = _on_behalf_of(session, lambda: wrapped(*args, **kwargs))
         return _handed_out(answer, session) if is_stream(answer) else answer
 
     return wrapper
@@ -296,7 +267,8 @@ def streamed(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
 
     def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Any]:
         # The request is sent with the first `next`, as by the SDK's own generator: one that is never asked is free.
-        active, session = configured(), _session.get()
+        session = current()
+        active = settings.active() if session is None else session.active
         call = None if active is None else calls.begin(target, caller, instance, kwargs, active)[0]
         chunks = wrapped(*args, **kwargs)
         if call is None:
@@ -332,7 +304,8 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap the private method that sends one request and returns, when awaited, its chunks as an async generator."""
 
     async def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        active, session = configured(), _session.get()
+        session = current()
+        active = settings.active() if session is None else session.active
         call = None if active is None else (await calls.begin_async(target, caller, instance, kwargs, active))[0]
         if call is None:
             return await wrapped(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from llm_toll_autopatch import lasting, settings
@@ -31,14 +32,16 @@ def caller_of(provider: str) -> Callable[[Any], Caller]:
 
     def caller(resource: Any) -> Caller:
         client = resource._client
-        label = provider
-        for cls in type(client).__mro__:
-            for word, platform in _PLATFORMS.items():
-                if word in cls.__name__:
-                    label = platform
-        return Caller(label, client.base_url.host or None)
+        return Caller(_platform_of(client.__class__) or provider, client.base_url.host or None)
 
     return caller
+
+
+@lru_cache(64)
+def _platform_of(client: type) -> str | None:
+    """Return whose platform clients of this class talk to; None for the SDK's own."""
+    found = [platform for cls in client.__mro__ for word, platform in _PLATFORMS.items() if word in cls.__name__]
+    return found[-1] if found else None
 
 
 def request(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:

@@ -7,6 +7,7 @@ another type; and what is a model in one place is a plain dict in another (raw r
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -17,9 +18,14 @@ _OF_EITHER = frozenset({"video_tokens", "document_tokens", "file_tokens"})
 """Counts that mean nothing without saying whether they are of the input or of the output."""
 
 
+@lru_cache(256)
+def _is_mapping(cls: type) -> bool:
+    return issubclass(cls, Mapping)  # which asks Python code, a dozen times a call
+
+
 def get(obj: Any, name: str) -> Any:
     """Return attribute or key `name` of `obj`; None when there is none."""
-    if type(obj) is dict or isinstance(obj, Mapping):
+    if type(obj) is dict or _is_mapping(obj.__class__):
         return obj.get(name)
     try:
         return getattr(obj, name, None)
@@ -36,7 +42,9 @@ def text(obj: Any, name: str) -> str | None:
 def count(obj: Any, *names: str) -> int | None:
     """Return the first of `names` that is a whole number of 0 or more; None when none is."""
     for name in names:
-        value = get(obj, name)
+        value = obj.get(name) if type(obj) is dict else get(obj, name)
+        if value is None:
+            continue
         if (type(value) is int or (isinstance(value, float) and value.is_integer())) and value >= 0:
             return int(value)
     return None
@@ -44,8 +52,11 @@ def count(obj: Any, *names: str) -> int | None:
 
 def as_mapping(obj: Any) -> Mapping[str, Any]:
     """Return the fields of a model, undeclared ones included, or a mapping as it is; empty for anything else."""
-    if type(obj) is dict or isinstance(obj, Mapping):
-        return obj
+    if obj is None:
+        return {}
+    if type(obj) is dict or _is_mapping(obj.__class__):
+        mapping: Mapping[str, Any] = obj
+        return mapping
     declared = getattr(obj, "__dict__", None)
     if not isinstance(declared, dict):
         return {}
