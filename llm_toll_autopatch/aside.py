@@ -26,7 +26,7 @@ def aside(work: Callable[[], object], where: str) -> threading.Thread | None:
     thread = threading.Thread(target=guarded, name="llm-toll-aside", daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # from Python 3.12 on the exit hooks can start no thread
+    except RuntimeError:  # CPython 3.12.0 to 3.12.2 start none in exit hooks (its issue 113964)
         guarded()
         return None
     return thread

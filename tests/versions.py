@@ -26,6 +26,8 @@ HALF_READ_AT_EXIT = pytest.mark.skipif(
     CRASHES_HALF_READ,
     reason="CPython 3.13.0 crashes at its exit when a stream of OpenAI's was half-read, metered or not",
 )
+NO_THREADS_AT_EXIT = (3, 12, 0) <= sys.version_info[:3] < (3, 12, 3)
+"""CPython's issue 113964: what a sink does when it is closed is then waited for."""
 INSTALLED = {"openai": openai.__version__, "anthropic": anthropic.__version__, "google": genai.__version__}
 
 Came = tuple[str, Callable[[], bool]]
