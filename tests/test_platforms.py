@@ -151,12 +151,11 @@ def test_bedrocks_streams_that_end_early(sim: Simulator) -> None:
 @KEYED
 async def test_bedrocks_async_streams(sim: Simulator) -> None:
     """The same, async."""
-    client = anthropic.AsyncAnthropicBedrock(base_url=sim.url, aws_region="us-east-1", api_key="k")
     with patched() as sink:
-        assert [event async for event in await client.messages.create(**STREAMED)]
-        async with client.messages.with_streaming_response.create(**STREAMED) as raw:
-            assert [data async for data in raw.iter_bytes()]
-    await client.close()
+        async with anthropic.AsyncAnthropicBedrock(base_url=sim.url, aws_region="us-east-1", api_key="k") as client:
+            assert [event async for event in await client.messages.create(**STREAMED)]
+            async with client.messages.with_streaming_response.create(**STREAMED) as raw:
+                assert [data async for data in raw.iter_bytes()]
     records = sink.records  # type: ignore[attr-defined]
     assert [(each.usage_source, each.usage.output_tokens) for each in records] == [("reported", 8)] * 2
 
