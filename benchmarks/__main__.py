@@ -1,6 +1,7 @@
 """Run the benchmarks, print one table and write it to `docs/benchmarks.md`: `make bench`.
 
-`--quick` is a rough look and writes nothing; `--full` has ledgers of ten million records too. A benchmark never fails a build: what does not run is a row that says why.
+`--quick` is a rough look and writes nothing; `--full` has ledgers of ten million records too. A benchmark never fails a
+build: what does not run is a row that says why.
 """
 
 from __future__ import annotations
