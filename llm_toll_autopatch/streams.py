@@ -46,6 +46,8 @@ CloseAsync = Callable[[], Awaitable[Any]]
 class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
     """What sync and async proxies share: they look like what they wrap."""
 
+    __slots__ = ("_self_close_on_break", "_self_meter", "_self_original")  # a dictionary takes more of each open stream
+
     def __init__(self, stream: Any, meter: Meter, *, close_on_break: bool = True) -> None:
         super().__init__(stream)
         self._self_meter = meter
@@ -70,6 +72,8 @@ class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
 
 class StreamProxy(_Proxy):
     """A sync stream: an SDK's `Stream`, a helper that iterates one, or a generator."""
+
+    __slots__ = ("_self_source",)
 
     def __init__(
         self, stream: Any, meter: Meter, *, close_on_break: bool = True, source: Iterator[Any] | None = None
@@ -172,6 +176,8 @@ def outcome_of_exit(error: BaseException | None) -> Outcome:
 
 class AsyncStreamProxy(_Proxy):
     """An async stream: an SDK's `AsyncStream`, a helper that iterates one, or an async generator."""
+
+    __slots__ = ("_self_close", "_self_loop", "_self_source")
 
     def __init__(
         self,

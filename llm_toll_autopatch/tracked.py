@@ -97,9 +97,6 @@ class _Unread(Reader):
     unbounded = "track_costs does not see the request; patch_all() does"
     __slots__ = ()
 
-    def feed(self, _chunk: Any) -> None:
-        """Take a chunk of which nothing is known."""
-
     def usage(self, *, ended: bool) -> None:
         """Return that nothing was reported."""
 
@@ -188,7 +185,10 @@ class TrackedCall(Call):
             self._adopt(chunk)
         elif not isinstance(chunk, _NO_CHUNK):
             self._saw_objects = True
-        return super().feed(chunk)
+        if not self.chunks:
+            self.note_first(chunk)
+        self.chunks += 1
+        return False
 
     def finish(self, response: Any) -> None:
         """Take a whole result and end the call. Never raises."""

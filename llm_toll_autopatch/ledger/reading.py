@@ -127,5 +127,8 @@ class LedgerReader:
             ValueError: `by` or `where` has an unknown name.
             LedgerError: There is no ledger, or it cannot be read.
         """
-        query = self._queries.totals_query(by, since, until, where or {})
+        return self._totals(by, since, until, where or {})
+
+    def _totals(self, by: Sequence[str], since: datetime | None, until: datetime | None, where: Where) -> list[Totals]:
+        query = self._queries.totals_query(by, since, until, where)
         return [totals_of(row, len(by)) for row in self._rows(*query)]

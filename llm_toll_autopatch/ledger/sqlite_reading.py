@@ -68,36 +68,14 @@ class SQLiteReader(LedgerReader):
     def _newest(self) -> tuple[int, str | None]:
         return next(self._rows("SELECT rowid, id FROM calls ORDER BY rowid DESC LIMIT 1", []), (0, None))
 
-    def totals(
-        self,
-        by: Sequence[str] = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
-        *,
-        where: Where | None = None,
-    ) -> list[Totals]:
-        """Return the sums of each group of calls, in the order of their keys.
-
-        A ledger of very many calls keeps such sums, so that the next answer takes less time: who asks writes them into
-        the file, if that is possible without waiting.
-
-        Args:
-            by: What to group by: names of `GROUPINGS`, `tag:NAME`. None of them: one group of all calls, if there are
-                any.
-            since: Only calls that started then or later.
-            until: Only calls that started before.
-            where: Only calls of these values, as for `records`.
-
-        Raises:
-            ValueError: `by` or `where` has an unknown name.
-            LedgerError: There is no ledger, or it cannot be read.
-        """
+    def _totals(self, by: Sequence[str], since: datetime | None, until: datetime | None, where: Where) -> list[Totals]:
+        # A ledger of very many calls keeps sums, so that the next answer takes less time: who asks writes them into the
+        # file, if that is possible without waiting.
         start = time.monotonic()
-        where = where or {}
         names = {*by, *where}
         check_groupings(list(names))
         if "hour" in names:  # sums are by the day
-            return super().totals(by, since, until, where=where)
+            return super()._totals(by, since, until, where)
         with self._connected() as connection:
             connection.execute("BEGIN")
             has_sums = version_of(connection, self.path) >= rollups.SINCE
@@ -110,7 +88,7 @@ class SQLiteReader(LedgerReader):
                 found = _added((row for query in queries for row in connection.execute(*query)), len(by))
             is_behind = has_sums and rollups.is_behind(connection)
             connection.execute("COMMIT")
-        answer = super().totals(by, since, until, where=where) if found is None else found
+        answer = super()._totals(by, since, until, where) if found is None else found
         took_s = time.monotonic() - start
         if is_behind and took_s > _LONG_S:
             self._sum_up(took_s / 2)
