@@ -116,7 +116,7 @@ def _opentelemetry_by(instrumentor: Any) -> Instrument:
     from opentelemetry.sdk.metrics import MeterProvider
 
     provider, _, has = _kept()
-    instrumentor.instrument(tracer_provider=provider, meter_provider=MeterProvider())
+    instrumentor.instrument(tracer_provider=provider, meter_provider=MeterProvider(), skip_dep_check=True)
     return Instrument(has)
 
 
