@@ -40,8 +40,8 @@ the quartiles of the rounds; a figure that is smaller than that says "not more t
   its record, around an answer that is there. Nothing is sent or parsed, so that a tenth of a microsecond can be told.
 - **Through the SDK**: the whole client, over a transport within the process. The same instructions take about twice as
   long there: the SDK's own, ten times as many, have just filled the processor's caches.
-- **Others** are set up as their documentation says, in their newest releases, spans kept in memory. Whether they saw the
-  tokens of a stream whose user had not asked for them is a table of its own: what does not look is cheap.
+- **Others** are set up as their documentation says, in their newest releases, spans kept in memory. Whether they saw
+  the tokens of a stream whose user had not asked for them is a table of its own: what does not look is cheap.
 """
 
 
