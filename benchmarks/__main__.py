@@ -32,6 +32,19 @@ _PATIENCE_FULL_S = 7_200
 _OPTIONS = ("--quick", "--full")
 
 
+_HOW_TO_READ = """
+Every figure is what is added to the bare SDK in the same run, the cases taking turns. `±` is half the distance between
+the quartiles of the rounds; a figure that is smaller than that says "not more than this". Limits are our own.
+
+- **In isolation**: the SDK's real chunk objects through its own stream, from a list; a call from our wrapper's gate to
+  its record, around an answer that is there. Nothing is sent or parsed, so that a tenth of a microsecond can be told.
+- **Through the SDK**: the whole client, over a transport within the process. The same instructions take about twice as
+  long there: the SDK's own, ten times as many, have just filled the processor's caches.
+- **Others** are set up as their documentation says, in their newest releases, spans kept in memory. Whether they saw
+  the tokens of a stream whose user had not asked for them is a table of its own: what does not look is cheap.
+"""
+
+
 def run(program: str, environment: Environment) -> tuple[list[Row], str]:
     """Return the rows of one program in one environment, and the version of what is measured."""
     ready = prepared(environment)
@@ -85,6 +98,7 @@ def main() -> None:
         ),
         "",
         " · ".join(f"{name} {version}" for name, version in measured.items()),
+        _HOW_TO_READ.rstrip(),
     ]
     for subject in dict.fromkeys(row.subject for row in rows):
         lines += ["", f"## {subject}", "", "| case | figure | spread | limit | |", "|---|---:|---:|---|---|"]

@@ -16,6 +16,8 @@ __all__ = ["OTHERS", "OURS", "ROOT", "Environment", "prepared"]
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / ".bench"
 _SDKS = ("openai", "anthropic", "google-genai")
+_HTTPX = "httpx<1"
+"""What OpenTelemetry's packages import and the SDKs no longer bring. With `--pre` it would be 1.0, another library."""
 _PATIENCE_S = 600
 _LAST_LINES = 3
 _LIST = (
@@ -38,17 +40,28 @@ OURS = Environment(
 )
 OTHERS = (
     Environment("llm-toll", ("llm-toll>=0.13", *_SDKS), "llm-toll"),
-    Environment(
+    Environment(  # two, since their newest releases need different releases of `opentelemetry-util-genai`
         "opentelemetry",
         (
             "--pre",
             "opentelemetry-sdk",
             "opentelemetry-instrumentation-openai-v2",
-            "opentelemetry-instrumentation-google-genai",
-            "httpx",  # which the latter imports, and the SDK no longer brings
+            "opentelemetry-util-genai<1",
+            _HTTPX,
             *_SDKS,
         ),
         "opentelemetry-instrumentation-openai-v2",
+    ),
+    Environment(
+        "opentelemetry-google",
+        (
+            "--pre",
+            "opentelemetry-sdk",
+            "opentelemetry-instrumentation-google-genai",
+            _HTTPX,
+            *_SDKS,
+        ),
+        "opentelemetry-instrumentation-google-genai",
     ),
     Environment(
         "openinference",

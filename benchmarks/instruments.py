@@ -101,13 +101,22 @@ def _kept() -> tuple[Any, Any, Callable[[int], bool]]:
 
 
 def _opentelemetry() -> Instrument:
-    from opentelemetry.instrumentation.google_genai import GoogleGenAiSdkInstrumentor
     from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor
+
+    return _opentelemetry_by(OpenAIInstrumentor())
+
+
+def _opentelemetry_google() -> Instrument:
+    from opentelemetry.instrumentation.google_genai import GoogleGenAiSdkInstrumentor
+
+    return _opentelemetry_by(GoogleGenAiSdkInstrumentor())
+
+
+def _opentelemetry_by(instrumentor: Any) -> Instrument:
     from opentelemetry.sdk.metrics import MeterProvider
 
     provider, _, has = _kept()
-    for instrumentor in (OpenAIInstrumentor(), GoogleGenAiSdkInstrumentor()):
-        instrumentor.instrument(tracer_provider=provider, meter_provider=MeterProvider())
+    instrumentor.instrument(tracer_provider=provider, meter_provider=MeterProvider(), skip_dep_check=True)
     return Instrument(has)
 
 
@@ -189,11 +198,16 @@ INSTRUMENTS: dict[str, Callable[[], Instrument]] = {
     "llm_toll_autopatch": _ours,
     "llm-toll": _llm_toll,
     "opentelemetry": _opentelemetry,
+    "opentelemetry-google": _opentelemetry_google,
     "openinference": _openinference,
     "openllmetry": _openllmetry,
     "logfire": _logfire,
     "ddtrace": _ddtrace,
     "langfuse": _langfuse,
 }
-COVERS: dict[str, tuple[str, ...]] = {"opentelemetry": ("openai", "google"), "langfuse": ("openai",)}
+COVERS: dict[str, tuple[str, ...]] = {
+    "opentelemetry": ("openai",),
+    "opentelemetry-google": ("google",),
+    "langfuse": ("openai",),
+}
 """Whose SDKs an instrument follows, where not all three."""

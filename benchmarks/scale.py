@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SECONDS = 0.3 if is_quick() else 2.0
 PROCESSES = (1, 2) if is_quick() else (1, 8)
+_EVERY = 3 if is_quick() else 1
+"""Only each third race and question for a rough look."""
 COUNTS = (5_000,) if is_quick() else (1_000_000, 10_000_000) if "--full" in sys.argv else (1_000_000,)
 WRITING, BUDGET = "Records into one ledger", "Budget checks on one hot project"
 _NO_WAIT = "options=-c%20synchronous_commit%3Doff"
@@ -61,7 +63,7 @@ _POSTGRES = (
 
 def raced(engine: str, place: Callable[[], str], races: tuple[Race, ...]) -> None:
     """Show the races on ledgers that are made for each."""
-    for each in races:
+    for each in races[::_EVERY]:
         for processes in PROCESSES[each.kind == "shares" :]:
             case = f"{engine}, {processes} process{'es' if processes > 1 else ''}: {each.name}"
             unit = "pairs/s" if each.subject == BUDGET else "records/s"
@@ -78,7 +80,7 @@ def raced(engine: str, place: Callable[[], str], races: tuple[Race, ...]) -> Non
 def questioned(engine: str, place: str, count: int) -> None:
     """Show how long answers take."""
     subject = f"Questions to a ledger of {count:,} records, {engine}"
-    for question in QUESTIONS:
+    for question in QUESTIONS[::_EVERY]:
         if not is_asked(place, question):
             continue
         try:
