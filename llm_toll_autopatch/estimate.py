@@ -47,12 +47,12 @@ def text_chars(value: Any, measure: Measure = len, depth: int = _MAX_DEPTH) -> i
         return 0 if value.startswith("data:") else measure(value)
     if depth == 0 or isinstance(value, int | float | bytes | bytearray | type):
         return 0
+    if isinstance(value, list | tuple):
+        return sum(text_chars(item, measure, depth - 1) for item in value)
     if isinstance(value, Mapping):
         chars = sum(text_chars(v, measure, depth - 1) for k, v in value.items() if k not in _NOT_TEXT)
         # Anthropic's plain-text documents have their text where others have base64.
         return chars + text_chars(value.get("data"), measure) if value.get("media_type") == "text/plain" else chars
-    if isinstance(value, list | tuple):
-        return sum(text_chars(item, measure, depth - 1) for item in value)
     fields = getattr(value, "__dict__", None)
     if isinstance(fields, dict) and hasattr(value, "__pydantic_fields_set__"):
         return text_chars(fields, measure, depth - 1)

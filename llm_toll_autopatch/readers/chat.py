@@ -12,7 +12,7 @@ from llm_toll_autopatch.estimate import text_chars
 from llm_toll_autopatch.readers.bounds import REQUEST, TOOLS, content, structure, tools
 from llm_toll_autopatch.readers.ceiling import Ceiling, Unbounded, bounded_output, no_search, only, openai_tiers
 from llm_toll_autopatch.readers.consistency import balanced, checked
-from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
+from llm_toll_autopatch.readers.fields import as_mapping, count, counts, get, leftovers, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.readers.usage_option import with_usage
 from llm_toll_autopatch.records import Usage
@@ -138,26 +138,29 @@ class ChatCompletions(Reader):
         reasoning = fields.get("reasoning_content") or fields.get("reasoning")
         spoken = get(fields.get("audio"), "transcript")
         besides = (reasoning, spoken, fields.get("refusal"), fields.get("tool_calls"), fields.get("function_call"))
-        self.output_chars += sum(text_chars(each, measure) for each in besides)
+        for each in besides:
+            if each is not None:
+                self.output_chars += text_chars(each, measure)
 
     def usage(self, *, ended: bool) -> Reading | None:
         """Return the usage that came last: `CompletionUsage`, or what a compatible server made of it."""
         raw = as_mapping(self._usage)
-        of_input = as_mapping(raw.get("prompt_tokens_details"))
-        of_output = as_mapping(raw.get("completion_tokens_details"))
+        whole = counts(raw)
+        of_input, of_output = counts(raw.get("prompt_tokens_details")), counts(raw.get("completion_tokens_details"))
         # DeepSeek and Together name the cached part on the top level, LiteLLM's proxy as Anthropic does.
         cache_read = _first(
-            count(of_input, "cached_tokens"),
-            count(raw, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"),
-        )
+            (of_input, "cached_tokens"), (whole, "prompt_cache_hit_tokens"), (whole, "cached_tokens"),
+            (whole, "cache_read_input_tokens"),
+        )  # fmt: skip
         cache_write = _first(
-            count(of_input, "cache_write_tokens", "cache_creation_tokens"), count(raw, "cache_creation_input_tokens")
-        )
+            (of_input, "cache_write_tokens"), (of_input, "cache_creation_tokens"),
+            (whole, "cache_creation_input_tokens"),
+        )  # fmt: skip
         sums = balanced(
-            count(raw, "prompt_tokens"),
-            count(raw, "completion_tokens"),
-            count(raw, "total_tokens"),
-            reasoning=_first(count(of_output, "reasoning_tokens"), count(raw, "reasoning_tokens")),
+            whole.get("prompt_tokens"),
+            whole.get("completion_tokens"),
+            whole.get("total_tokens"),
+            reasoning=_first((of_output, "reasoning_tokens"), (whole, "reasoning_tokens")),
             cached=cache_read + cache_write,
             silent=not self.output_chars,
         )
@@ -169,10 +172,10 @@ class ChatCompletions(Reader):
             cache_read_tokens=cache_read,
             cache_write_tokens=cache_write,
             reasoning_tokens=sums.reasoning,
-            input_audio_tokens=count(of_input, "audio_tokens") or 0,
-            output_audio_tokens=count(of_output, "audio_tokens") or 0,
-            input_image_tokens=count(of_input, "image_tokens") or 0,
-            output_image_tokens=count(of_output, "image_tokens") or 0,
+            input_audio_tokens=of_input.get("audio_tokens", 0),
+            output_audio_tokens=of_output.get("audio_tokens", 0),
+            input_image_tokens=of_input.get("image_tokens", 0),
+            output_image_tokens=of_output.get("image_tokens", 0),
             web_searches=count(get(raw, "server_tool_use"), "web_search_requests") or 0,  # OpenRouter
             details=leftovers(raw, _CHAT_USAGE, nested=_NESTED),
         )
@@ -195,9 +198,12 @@ _CHAT_USAGE = frozenset(
 )  # fmt: skip
 
 
-def _first(*values: int | None) -> int:
-    """Return the first of `values` that is known, else 0."""
-    return next((value for value in values if value is not None), 0)
+def _first(*places: tuple[Mapping[str, int], str]) -> int:
+    """Return the first count that is there, else 0."""
+    for counted, name in places:
+        if name in counted:
+            return counted[name]
+    return 0
 
 
 _TEXTS = frozenset({"message", "refusal", "text"})

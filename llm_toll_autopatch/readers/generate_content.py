@@ -15,7 +15,7 @@ from llm_toll_autopatch.readers import gemini_bounds
 from llm_toll_autopatch.readers.bounds import REQUEST, TOOLS, structure
 from llm_toll_autopatch.readers.ceiling import SPENT, Ceiling, Unbounded, bounded_output, only
 from llm_toll_autopatch.readers.consistency import checked
-from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
+from llm_toll_autopatch.readers.fields import as_mapping, count, counts, get, leftovers, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import Usage
 
@@ -178,11 +178,12 @@ def usage_of(metadata: Any, written: str, *, final: bool, web_searches: int = 0)
         web_searches: What has been searched, which the metadata does not say.
     """
     raw = as_mapping(metadata)
-    prompt, output = count(raw, "prompt_token_count"), count(raw, f"{written}_token_count")
-    thoughts, tools = count(raw, "thoughts_token_count"), count(raw, "tool_use_prompt_token_count") or 0
+    whole = counts(raw)
+    prompt, output = whole.get("prompt_token_count"), whole.get(f"{written}_token_count")
+    thoughts, tools = whole.get("thoughts_token_count"), whole.get("tool_use_prompt_token_count", 0)
     if prompt is None and output is None and thoughts is None and not web_searches:
         return None
-    total = count(raw, "total_token_count")
+    total = whole.get("total_token_count")
     rest = 0
     if total:  # what is 0 may be left out, and what is left out follows from the total
         rest = total - (prompt or 0) - (output or 0) - (thoughts or 0) - tools
@@ -195,7 +196,7 @@ def usage_of(metadata: Any, written: str, *, final: bool, web_searches: int = 0)
     usage = Usage(
         input_tokens=(prompt or 0) + tools,
         output_tokens=(output or 0) + (thoughts or 0),
-        cache_read_tokens=count(raw, "cached_content_token_count") or 0,
+        cache_read_tokens=whole.get("cached_content_token_count", 0),
         reasoning_tokens=thoughts or 0,
         tool_use_input_tokens=tools,
         input_audio_tokens=given.pop("audio", 0),

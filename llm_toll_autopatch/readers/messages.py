@@ -15,7 +15,7 @@ from llm_toll_autopatch.estimate import text_chars
 from llm_toll_autopatch.readers.bounds import REQUEST, TOOLS, content, structure, tools
 from llm_toll_autopatch.readers.ceiling import Ceiling, bounded_output, only
 from llm_toll_autopatch.readers.consistency import checked
-from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
+from llm_toll_autopatch.readers.fields import as_mapping, count, counts, get, leftovers, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import USAGE_COUNTS, Usage
 
@@ -162,12 +162,12 @@ def _longest_cache(value: Any, depth: int = 12) -> str | None:
 
 def _tokens(raw: Any) -> Usage:
     """Return the tokens of a usage or of an iteration. Input, cache reads and writes are disjoint, and are added up."""
-    cache_read = count(raw, "cache_read_input_tokens") or 0
-    long = count(get(raw, "cache_creation"), "ephemeral_1h_input_tokens") or 0
-    cache_write = max(count(raw, "cache_creation_input_tokens") or 0, _split_writes(raw))
+    whole, split = counts(raw), counts(get(raw, "cache_creation"))
+    cache_read, long = whole.get("cache_read_input_tokens", 0), split.get("ephemeral_1h_input_tokens", 0)
+    cache_write = max(whole.get("cache_creation_input_tokens", 0), split.get("ephemeral_5m_input_tokens", 0) + long)
     return Usage(
-        input_tokens=(count(raw, "input_tokens") or 0) + cache_read + cache_write,
-        output_tokens=count(raw, "output_tokens") or 0,
+        input_tokens=whole.get("input_tokens", 0) + cache_read + cache_write,
+        output_tokens=whole.get("output_tokens", 0),
         cache_read_tokens=cache_read,
         cache_write_tokens=cache_write,
         # A delta can raise the total above the split of the start; what is not split is at the 5-minute rate.

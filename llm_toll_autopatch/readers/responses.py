@@ -13,7 +13,7 @@ from llm_toll_autopatch.estimate import text_chars
 from llm_toll_autopatch.readers.bounds import REQUEST, TOOLS, content, structure, tools
 from llm_toll_autopatch.readers.ceiling import Ceiling, Unbounded, no_search, only, openai_tiers
 from llm_toll_autopatch.readers.consistency import balanced, checked
-from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
+from llm_toll_autopatch.readers.fields import as_mapping, count, counts, get, leftovers, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import Usage
 
@@ -104,14 +104,13 @@ class Responses(Reader):
     def usage(self, *, ended: bool) -> Reading | None:
         """Return the response's `ResponseUsage`, with the searches and other tools that are billed beside it."""
         raw = as_mapping(self._usage)
-        of_input, of_output = as_mapping(raw.get("input_tokens_details")), as_mapping(raw.get("output_tokens_details"))
-        cache_read = count(of_input, "cached_tokens") or 0
-        cache_write = count(of_input, "cache_write_tokens") or 0
+        whole, of_input = counts(raw), counts(raw.get("input_tokens_details"))
+        cache_read, cache_write = of_input.get("cached_tokens", 0), of_input.get("cache_write_tokens", 0)
         sums = balanced(
-            count(raw, "input_tokens"),
-            count(raw, "output_tokens"),
-            count(raw, "total_tokens"),
-            reasoning=count(of_output, "reasoning_tokens") or 0,
+            whole.get("input_tokens"),
+            whole.get("output_tokens"),
+            whole.get("total_tokens"),
+            reasoning=counts(raw.get("output_tokens_details")).get("reasoning_tokens", 0),
             cached=cache_read + cache_write,
             silent=not self.output_chars,
         )
