@@ -122,7 +122,7 @@ class Messages(Reader):
         )
         split = own.cache_write_5m_tokens + own.cache_write_1h_tokens
         contradictory = split > own.cache_write_tokens or (
-            0 < (count(raw, "cache_creation_input_tokens") or 0) < _split_writes(raw)
+            0 < (count(raw, "cache_creation_input_tokens") or 0) < sum(_split_writes(raw))
         )
         elsewhere: list[tuple[str, Usage]] = []
         iterations = raw.get("iterations")
@@ -162,9 +162,10 @@ def _longest_cache(value: Any, depth: int = 12) -> str | None:
 
 def _tokens(raw: Any) -> Usage:
     """Return the tokens of a usage or of an iteration. Input, cache reads and writes are disjoint, and are added up."""
-    whole, split = counts(raw), counts(get(raw, "cache_creation"))
-    cache_read, long = whole.get("cache_read_input_tokens", 0), split.get("ephemeral_1h_input_tokens", 0)
-    cache_write = max(whole.get("cache_creation_input_tokens", 0), split.get("ephemeral_5m_input_tokens", 0) + long)
+    whole = counts(raw)
+    short, long = _split_writes(raw)
+    cache_read, cache_write = whole.get("cache_read_input_tokens", 0), whole.get("cache_creation_input_tokens", 0)
+    cache_write = max(cache_write, short + long)
     return Usage(
         input_tokens=whole.get("input_tokens", 0) + cache_read + cache_write,
         output_tokens=whole.get("output_tokens", 0),
@@ -204,9 +205,10 @@ def _without(own: Usage, parts: Sequence[Usage]) -> Usage:
     return replace(own, **rest)
 
 
-def _split_writes(raw: Any) -> int:
-    split = get(raw, "cache_creation")
-    return (count(split, "ephemeral_5m_input_tokens") or 0) + (count(split, "ephemeral_1h_input_tokens") or 0)
+def _split_writes(raw: Any) -> tuple[int, int]:
+    """Return the tokens that were written to the caches of 5 minutes and of 1 hour, where that is told."""
+    split = counts(get(raw, "cache_creation"))
+    return split.get("ephemeral_5m_input_tokens", 0), split.get("ephemeral_1h_input_tokens", 0)
 
 
 def _named(usage: Usage, what: str) -> Usage:
