@@ -7,7 +7,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.lane import Delivery, Lane, here, phase
+from llm_toll_autopatch.doing import here, phase
+from llm_toll_autopatch.lane import Delivery, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from llm_toll_autopatch import lanes
 from llm_toll_autopatch.aside import aside, finished
 from llm_toll_autopatch.counts import counts, drop
+from llm_toll_autopatch.doing import here
 from llm_toll_autopatch.failures import failures
-from llm_toll_autopatch.lane import here
 from llm_toll_autopatch.lanes import deliver, lane_of
 from llm_toll_autopatch.loops import in_event_loop
 from llm_toll_autopatch.sinks import forking  # noqa: F401 - registered before us: ledgers come to a rest after lanes
