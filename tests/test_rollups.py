@@ -175,7 +175,7 @@ class TestAnswers:
         ledger._sum_up(ALL)
         assert segments(ledger) == []
         with ledger._connected() as connection:
-            assert not rollups.is_behind(connection)
+            assert not rollups._missing(connection)
         assert ledger.totals(["model"]) == by_rows(ledger, ["model"])
 
     def test_asked_for(self, ledger: SQLiteLedger, monkeypatch: pytest.MonkeyPatch) -> None:

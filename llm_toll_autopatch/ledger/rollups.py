@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Container, Iterable, Sequence
 
-__all__ = ["MIGRATION", "SINCE", "SUMS_OF_SUMS", "Parts", "build", "is_behind", "parts_of"]
+__all__ = ["MIGRATION", "SINCE", "SUMS_OF_SUMS", "Parts", "build", "parts_of"]
 
 SINCE = 5
 """The schema version."""
@@ -157,11 +157,6 @@ def _segments(connection: sqlite3.Connection) -> range:
     if start is None or (end - start) >> _BITS >= _SEGMENTS_MAX:
         return range(0)
     return range(start >> _BITS, (end >> _BITS) + 1)
-
-
-def is_behind(connection: sqlite3.Connection) -> bool:
-    """Return whether there are segments to be summed up."""
-    return bool(_missing(connection))
 
 
 def _missing(connection: sqlite3.Connection) -> list[int]:

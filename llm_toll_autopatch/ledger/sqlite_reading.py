@@ -74,23 +74,21 @@ class SQLiteReader(LedgerReader):
         start = time.monotonic()
         names = {*by, *where}
         check_groupings(list(names))
-        if "hour" in names:  # sums are by the day
-            return super()._totals(by, since, until, where)
+        tags = {name.removeprefix(TAG) for name in names if name.startswith(TAG)}
+        first, last = (None if moment is None else instant(moment) for moment in (since, until))
         with self._connected() as connection:
             connection.execute("BEGIN")
-            has_sums = version_of(connection, self.path) >= rollups.SINCE
-            first, last = (None if moment is None else instant(moment) for moment in (since, until))
-            tags = {name.removeprefix(TAG) for name in names if name.startswith(TAG)}
+            version = version_of(connection, self.path)
+            has_sums = version >= rollups.SINCE and "hour" not in names  # sums are by the day
             parts = rollups.parts_of(connection, first, last, tags) if has_sums else None
-            found = None
-            if parts is not None:
-                queries = sqlite_queries.parts_queries(by, since, until, where, parts)
-                found = _added((row for query in queries for row in connection.execute(*query)), len(by))
-            is_behind = has_sums and rollups.is_behind(connection)
+            if parts is None:
+                queries = [sqlite_queries.totals_query(by, since, until, where)] if version else []
+            else:
+                queries = list(sqlite_queries.parts_queries(by, since, until, where, parts))
+            answer = _added((row for query in queries for row in connection.execute(*query)), len(by))
             connection.execute("COMMIT")
-        answer = super()._totals(by, since, until, where) if found is None else found
         took_s = time.monotonic() - start
-        if is_behind and took_s > _LONG_S:
+        if has_sums and took_s > _LONG_S:
             self._sum_up(took_s / 2)
         return answer
 
