@@ -10,16 +10,16 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.environments import ROOT
 from benchmarks.population import fill_postgres, fill_sqlite, odd_ones
+from benchmarks.postgresql import MissingServerError, server
 from benchmarks.questions import QUESTIONS, answered, is_asked
 from benchmarks.races import BATCH, race
 from benchmarks.rows import Row, forked, is_quick, show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 SECONDS = 0.3 if is_quick() else 2.0
 PROCESSES = (1, 2) if is_quick() else (1, 8)
@@ -109,32 +109,24 @@ def sqlite(folder: Path) -> None:
         path.unlink()
 
 
-def _server() -> Iterator[Any]:
-    """Yield a server, as the tests have theirs, that commits to the disk and has some memory."""
-    sys.path.append(str(ROOT / "tests"))
-    from postgres import Server
-
-    server = Server(durable=True)
-    try:
-        for setting in ("shared_buffers = '512MB'", "max_wal_size = '4GB'", "work_mem = '64MB'"):
-            server.execute(f"ALTER SYSTEM SET {setting}")
-        server.stop()
-        server.start()
-        yield server
-    finally:
-        server.remove()
-
-
 def postgres() -> None:
-    """Measure the PostgreSQL ledger, where there is a server for it."""
+    """Measure the PostgreSQL ledger.
+
+    Raises:
+        MissingServerError: There is no server for it.
+    """
     from llm_toll_autopatch.ledger.postgres import PostgresLedger
 
-    for server in _server():
-        raced("PostgreSQL", server.new_database, _POSTGRES)
+    with server() as running:
+        for setting in ("shared_buffers = '512MB'", "max_wal_size = '4GB'", "work_mem = '64MB'"):
+            running.execute(f"ALTER SYSTEM SET {setting}")
+        running.stop()
+        running.start()
+        raced("PostgreSQL", running.new_database, _POSTGRES)
         count = COUNTS[0]
-        url = server.new_database()
-        forked(lambda url=url, count=count: fill_postgres(PostgresLedger(url, timeout_s=30), url, count))  # type: ignore[misc]
-        ((size,),) = server.execute("SELECT pg_database_size(current_database())", url)
+        url = running.new_database()
+        forked(lambda: fill_postgres(PostgresLedger(url, timeout_s=30), url, count))
+        ((size,),) = running.execute("SELECT pg_database_size(current_database())", url)
         subject = f"Questions to a ledger of {count:,} records, PostgreSQL"
         show(Row(subject, "size of the database, for each record", size / count, "bytes"))
         questioned("PostgreSQL", url, count)
@@ -146,10 +138,8 @@ def main() -> None:
         sqlite(Path(folder))
     try:
         postgres()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # pytest's way to say what is missing, which is no Exception
-        show(Row(WRITING, "PostgreSQL", None, "", note=f"not measured: {str(error) or type(error).__name__}"))
+    except MissingServerError as error:
+        show(Row(WRITING, "PostgreSQL", None, "", note=f"not measured: {error}"))
 
 
 if __name__ == "__main__":

@@ -65,14 +65,6 @@ SERVED = (POSTGRES, POSTGRES._replace(name="PostgreSQL, strict budget", budget=_
 """Those that do."""
 
 
-def _new_database(url: str, name: str) -> str:
-    import psycopg
-
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    return f"{url.rpartition('/')[0]}/{name}"
-
-
 class Ways:
     """The options of `patch_all` for each of the configurations, made once.
 
@@ -85,7 +77,7 @@ class Ways:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._url = ""
+        self._server: Any = None
         self.missing = ""
         self._made: dict[str, Options] = {}
 
@@ -94,7 +86,7 @@ class Ways:
         """Have a PostgreSQL server, where this machine can."""
         with contextlib.ExitStack() as stack:
             try:
-                self._url = stack.enter_context(server())
+                self._server = stack.enter_context(server())
             except MissingServerError as error:
                 self.missing = str(error)
             yield self
@@ -116,9 +108,8 @@ class Ways:
         """Return what `patch_all` takes."""
         if way.name not in self._made:
             # Each has a ledger of its own: where a budget is kept, a record costs more.
-            number = len(self._made)
-            folder = self._folder / str(number)
-            url = _new_database(self._url, f"way_{number}") if way.sink is POSTGRES.sink else ""
+            folder = self._folder / str(len(self._made))
+            url = self._server.new_database() if way.sink is POSTGRES.sink else ""
             self._made[way.name] = {"sink": way.sink(folder, url), **(way.budget or {})}
         options = self._made[way.name]
         if isinstance(sink := options["sink"], MemorySink):
