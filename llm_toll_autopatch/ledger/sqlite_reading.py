@@ -85,7 +85,8 @@ class SQLiteReader(LedgerReader):
                 queries = [sqlite_queries.totals_query(by, since, until, where)] if version else []
             else:
                 queries = list(sqlite_queries.parts_queries(by, since, until, where, parts))
-            answer = _added((row for query in queries for row in connection.execute(*query)), len(by))
+            rows = (row for query in queries for row in connection.execute(*query))
+            answer = [totals_of(row, len(by)) for row in rows] if parts is None else _added(rows, len(by))
             connection.execute("COMMIT")
         took_s = time.monotonic() - start
         if has_sums and took_s > _LONG_S:
