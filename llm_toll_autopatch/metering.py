@@ -53,9 +53,8 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_began", "_token", "admission", "allowance", "chunks", "duration_s", "endpoint",
-        "error_type", "first_chunk_s", "id", "method", "outcome", "provider", "reader", "settings", "started_at",
-        "stream", "waiting",
+        "__weakref__", "_began", "_began_at", "admission", "allowance", "chunks", "duration_s", "endpoint", "error_type",
+        "first_chunk_s", "id", "method", "outcome", "provider", "reader", "settings", "stream", "waiting",
     )  # fmt: skip
 
     def __init__(self, reader: Reader, settings: Settings, *, provider: str, method: str, endpoint: str | None) -> None:
@@ -74,17 +73,19 @@ class Call:
         self.waiting: Sequence[Delivery] = ()
         self.admission: Admission | None = None
         self.allowance: Allowance | None = None
-        # Ending takes this token; `list.pop` is atomic. A lock is not an option: finalizers end calls too, at any
-        # moment, also inside whatever the lock would protect.
-        self._token = [None]
-        self.started_at = datetime.now(UTC)
+        self._began_at = time.time()
         self._began = time.monotonic()
         reporting.opened(self)
 
     @property
     def open(self) -> bool:
         """Whether the call has not ended yet."""
-        return bool(self._token)
+        return reporting.is_open(self)
+
+    @property
+    def started_at(self) -> datetime:
+        """When the call began, aware, UTC."""
+        return datetime.fromtimestamp(self._began_at, UTC)
 
     @property
     def asks_for_usage(self) -> bool:
@@ -158,13 +159,11 @@ class Call:
                 the record is made and written by another thread.
         """
         reader = self.reader
-        if reader.unfinished and reader.response_id and self._token:
+        if reader.unfinished and reader.response_id and self.open:
             # The provider works on, whatever became of the stream that told of it.
             lasting.keep(reader.response_id, self)
             return True
-        try:
-            self._token.pop()
-        except IndexError:
+        if not reporting.ended(self):
             return False
         try:
             if reader.lasts and reader.response_id:
@@ -189,12 +188,8 @@ class Call:
 
     def drop(self) -> None:
         """End the call without a record: nothing was sent."""
-        self._token.clear()
+        reporting.ended(self)
         reporting.dropped(self)
-
-    def disown(self) -> None:
-        """Drop the call without a record: after a fork the parent is the one that reports it."""
-        self._token.clear()
 
     def record(self) -> CallRecord:
         """Return the record of a call that has ended, priced. May warn, but never raises on account of it."""

@@ -49,14 +49,13 @@ _exit_deadline: float | None = None
 
 
 def opened(call: Call) -> None:
-    """Remember `call` until it is closed, so that one that is still open at exit gives its record too."""
+    """Remember `call` until it has ended, so that one that is still open at exit gives its record too."""
     _open.add(call)
-    for sink in leaves(call.settings.sink):
-        if (began := getattr(sink, "began", None)) is not None:
-            try:
-                began(call.id)
-            except Exception as error:
-                failures.note(f"{type(sink).__name__}.began", error)
+    for sink in call.settings.told:
+        try:
+            sink.began(call.id)
+        except Exception as error:
+            failures.note(f"{type(sink).__name__}.began", error)
     if _cold:
         with contextlib.suppress(IndexError):
             _cold.pop()
@@ -78,6 +77,24 @@ def _end_with_multiprocessing() -> None:
         Finalize(None, _at_exit, exitpriority=-1)
 
 
+def is_open(call: Call) -> bool:
+    """Return whether `call` has not ended."""
+    return call in _open
+
+
+def ended(call: Call) -> bool:
+    """Take note that `call` has ended; return False when it had already.
+
+    Taking it out of the set is atomic. A lock is not an option: finalizers end calls too, at any moment, also inside
+    whatever the lock would protect.
+    """
+    try:
+        _open.remove(call)
+    except KeyError:
+        return False
+    return True
+
+
 def open_calls() -> int:
     """Return the number of calls that have begun and not ended."""
     return len(_open)
@@ -89,8 +106,7 @@ def open_within(spend: Spend) -> list[Call]:
 
 
 def dropped(call: Call, *, later: bool = False) -> None:
-    """Forget a call that has ended and gives no record; let go of what is held for it: now, or `later`, as `closed`."""
-    _open.discard(call)
+    """Let go of what is held for a call that has ended and gives no record: now, or `later`, as `closed`."""
     if call.admission is not None and later:
         _outbox.put(functools.partial(released, call.admission))
     elif call.admission is not None:
@@ -109,7 +125,6 @@ def closed(call: Call, *, later: bool) -> None:
     A sink that cannot take the record at once gets it from its lane. A thread waits for that, within a bound; an
     event loop must not: its coroutines await `written`.
     """
-    _open.discard(call)
     if later:
         _outbox.put(functools.partial(_report, call))
         return
@@ -150,7 +165,7 @@ def _report(call: Call) -> list[Delivery]:
     for spend in call.settings.spends:
         spend.add(record)
     # Each sink of a tee is delivered to, and tried again, for itself.
-    sinks: Sequence[Sink] = leaves(call.settings.sink)
+    sinks = call.settings.sinks
     admission = call.admission
     takers = admission.takers(sinks) if admission is not None else [(sink, None) for sink in sinks]
     deliveries, interruption = _delivered(record, takers)
@@ -358,8 +373,6 @@ def _after_fork_in_child() -> None:
     _exit_deadline = None
     _cold[:] = [None]  # its exit is another one
     lanes.forget()
-    for call in list(_open):
-        call.disown()
     _open.clear()
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack
 
 from llm_toll_autopatch import sources, user_warnings
+from llm_toll_autopatch.budgets.caps import KnownCaps, known_caps
 from llm_toll_autopatch.budgets.keeper import Keeper, Kept, OnOrphan
 from llm_toll_autopatch.budgets.limits import Asked
 from llm_toll_autopatch.budgets.memory import MemoryKeeper
@@ -96,6 +97,19 @@ class Settings:
     on_orphan: OnOrphan
     hints: Hints = field(default_factory=Hints)
     spends: tuple[Counter, ...] = ()
+    # What every call would have to look up.
+    sinks: tuple[Sink, ...] = field(init=False, repr=False, compare=False)
+    told: tuple[Any, ...] = field(init=False, repr=False, compare=False)
+    known_caps: KnownCaps | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        known = leaves(self.sink)
+        for name, value in (
+            ("sinks", known),
+            ("told", tuple(sink for sink in known if hasattr(sink, "began"))),
+            ("known_caps", known_caps(self.keeper)),
+        ):
+            object.__setattr__(self, name, value)
 
     @classmethod
     def resolve(cls, **arguments: Unpack[Options]) -> Settings:

@@ -144,7 +144,7 @@ class TrackedCall(Call):
             endpoint=None,
         )
         metered.except_for(self)
-        self.started_at, self._began = origin.started_at, origin.began
+        self._began_at, self._began = origin.started_at.timestamp(), origin.began
         self._accumulator = StreamAccumulator(settings.measure)
         self._extraction = extraction
         self._metered = metered
@@ -215,11 +215,10 @@ class TrackedCall(Call):
             if not self._counts():
                 if outcome == "closed" and self._is_foreign():
                     return False
-                self._token.pop()
+                if not reporting.ended(self):
+                    return False
                 reporting.dropped(self, later=from_finalizer)
                 return True
-        except IndexError:
-            return False
         except Exception as failure:
             failures.note(f"telling what {self.method} returned", failure)
         self.reader.unfinished = False

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.budgets.limits import Limit
     from llm_toll_autopatch.settings import Settings
 
-__all__ = ["FRESH_S", "capped", "capped_async", "capped_if_fresh", "capped_now"]
+__all__ = ["FRESH_S", "KnownCaps", "capped", "capped_async", "capped_if_fresh", "capped_now", "known_caps"]
 
 FRESH_S = 5.0
 """How old what is known of a ledger's caps may be, at most, when a call begins."""
@@ -26,7 +26,7 @@ _PATIENCE_S = 5.0
 """How long a call waits for another one that looks at a ledger for the first time."""
 
 
-class _Known:
+class KnownCaps:
     """What is known of the caps in one ledger."""
 
     __slots__ = ("by_project", "lock", "until")
@@ -38,16 +38,25 @@ class _Known:
         self.lock = threading.RLock()
 
 
-_known: weakref.WeakKeyDictionary[Keeper, _Known] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Keeper, KnownCaps] = weakref.WeakKeyDictionary()
+
+
+def known_caps(keeper: Keeper) -> KnownCaps | None:
+    """Return what is known of the caps in `keeper`, which is nothing yet at first; None for one that has none."""
+    if not hasattr(keeper, "caps"):  # the process's own memory
+        return None
+    try:
+        return _known.setdefault(keeper, KnownCaps())
+    except TypeError:  # somebody's own keeper, that has no hash or takes no weak references
+        return None
 
 
 def capped_if_fresh(settings: Settings) -> Settings | None:
     """Return `settings` with the caps of its project among its limits; None when the ledger has to be looked at."""
-    try:
-        known = _known.get(settings.keeper)
-    except TypeError:  # somebody's own keeper, that has no hash or takes no weak references
+    known = settings.known_caps
+    if known is None:
         return settings
-    if known is None or time.monotonic() >= known.until:
+    if time.monotonic() >= known.until:
         return None
     caps = known.by_project.get(settings.project)
     return settings if caps is None else _joined(settings, caps)
@@ -60,7 +69,7 @@ def capped(settings: Settings) -> Settings:
     """
     found = capped_if_fresh(settings)
     if found is None:
-        _look(settings.keeper)
+        _look(settings)
         found = capped_now(settings)
     return found
 
@@ -71,18 +80,14 @@ async def capped_async(settings: Settings) -> Settings:
     if found is None:
         from llm_toll_autopatch.budgets import elsewhere
 
-        keeper = settings.keeper
-        await elsewhere.ask(lambda: _look(keeper), lambda: None)
+        await elsewhere.ask(lambda: _look(settings), lambda: None)
         found = capped_now(settings)
     return found
 
 
 def capped_now(settings: Settings) -> Settings:
     """Do as `capped` does with what is known, however old; for what must not wait."""
-    try:
-        known = _known.get(settings.keeper)
-    except TypeError:
-        return settings
+    known = settings.known_caps
     caps = None if known is None else known.by_project.get(settings.project)
     return settings if caps is None else _joined(settings, caps)
 
@@ -91,21 +96,18 @@ def _joined(settings: Settings, caps: list[Limit]) -> Settings:
     return replace(settings, limits=strictest([*settings.limits, *((limit, settings.keeper) for limit in caps)]))
 
 
-def _look(keeper: Keeper) -> None:
+def _look(settings: Settings) -> None:
     """Read the caps, unless another thread is about to, or has just done so."""
-    known = _known.setdefault(keeper, _Known())
+    known = settings.known_caps
+    assert known is not None
     if not known.lock.acquire(timeout=0 if known.until else _PATIENCE_S):
         return
     try:
         if time.monotonic() < known.until:
             return
-        read = getattr(keeper, "caps", None)
-        if read is None:  # the process's own memory
-            known.until = float("inf")
-            return
         try:
             by_project: dict[str, list[Limit]] = {}
-            for limit in read():
+            for limit in settings.keeper.caps():  # type: ignore[attr-defined]
                 by_project.setdefault(limit.account, []).append(limit)
             known.by_project = by_project
         except Exception as error:
