@@ -41,7 +41,7 @@ def quickly_made(cls: type[T]) -> type[T]:
         *(f" self.{name} = {name}" for name in names),
         " self.__class__ = _cls",
     ]
-    exec("\n".join(lines), known)
+    exec("\n".join(lines), known)  # noqa: S102 - as `dataclasses` itself does
     made = known["__init__"]
     made.__qualname__, made.__module__ = f"{cls.__qualname__}.__init__", cls.__module__
     made.__annotations__ = cls.__init__.__annotations__

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["deliver", "drain", "end", "forget", "lane_of", "lanes", "queued", "rest", "resume", "sinks"]
 
-_lanes: dict[tuple[int, bool], Lane] = {}
+_lanes: dict[int | tuple[int], Lane] = {}
+"""By the id of the sink, or of the one for which it was made, in a tuple: a keeper can be a sink as well."""
 
 
 def lane_of(sink: Sink, owner: object | None = None) -> Lane:
     """Return the lane of `sink`; of its `owner`, where it was made for one record only."""
     holder = sink if owner is None else owner
-    key = (id(holder), owner is not None)
+    key = id(sink) if owner is None else (id(owner),)
     lane = _lanes.get(key)
     if lane is None:
         new = Lane(holder)
@@ -36,7 +37,7 @@ def lane_of(sink: Sink, owner: object | None = None) -> Lane:
     return lane
 
 
-def _forget(lanes: dict[tuple[int, bool], Lane], key: tuple[int, bool], _: object) -> None:
+def _forget(lanes: dict[int | tuple[int], Lane], key: int | tuple[int], _: object) -> None:
     # They are handed in: as the interpreter ends, modules lose their names before the last sinks go.
     lanes.pop(key, None)
 

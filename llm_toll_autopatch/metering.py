@@ -53,8 +53,8 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_began", "_began_at", "admission", "allowance", "chunks", "duration_s", "endpoint", "error_type",
-        "first_chunk_s", "id", "method", "outcome", "provider", "reader", "settings", "stream", "waiting",
+        "__weakref__", "_began", "_began_at", "admission", "allowance", "chunks", "duration_s", "endpoint",
+        "error_type", "first_chunk_s", "id", "method", "outcome", "provider", "reader", "settings", "stream", "waiting",
     )  # fmt: skip
 
     def __init__(self, reader: Reader, settings: Settings, *, provider: str, method: str, endpoint: str | None) -> None:
@@ -63,7 +63,8 @@ class Call:
         self.provider = provider
         self.method = method
         self.endpoint = endpoint
-        self.id = new_id()
+        self._began_at = time.time()
+        self.id = new_id(self._began_at)
         self.stream = False
         self.chunks = 0
         self.first_chunk_s: float | None = None
@@ -73,7 +74,6 @@ class Call:
         self.waiting: Sequence[Delivery] = ()
         self.admission: Admission | None = None
         self.allowance: Allowance | None = None
-        self._began_at = time.time()
         self._began = time.monotonic()
         reporting.opened(self)
 
@@ -250,9 +250,11 @@ class Call:
     def _total(self, usage: Usage, elsewhere: Elsewhere) -> int | None:
         reader = self.reader
         tier = reader.service_tier
-        parts = [self._nano(usage, reader.model, reader.response_model, tier)]
-        parts += [self._nano(more, model, model, tier) for model, more in elsewhere]
-        return None if None in parts else sum(part for part in parts if part is not None)
+        total = self._nano(usage, reader.model, reader.response_model, tier)
+        for model, more in elsewhere:
+            part = self._nano(more, model, model, tier)
+            total = None if total is None or part is None else total + part
+        return total
 
     def _nano(self, usage: Usage, model: str, response_model: str | None, service_tier: str | None) -> int | None:
         return self.settings.prices.cost(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -245,7 +246,7 @@ def _install(name: str, target: Any) -> None:
             if patch is not None and patch.in_place():
                 return
             module = sys.modules[target.module]
-            _patches[name][target] = Patch(target, module, load(name).caller, lambda: _enabled(name))
+            _patches[name][target] = Patch(target, module, load(name).caller, partial(_enabled, name))
             _missing[name].pop(target, None)
     except LookupError:
         if not target.optional:

@@ -143,10 +143,16 @@ class CallRecord:
     endpoint: str | None = None
 
 
-def new_id() -> str:
-    """Return a new UUIDv7 as text: 48 bits of Unix time in milliseconds, 74 random bits (RFC 9562, section 5.7)."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10), "big")
-    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62
-    text = f"{value | random & 0x3FFF_FFFF_FFFF_FFFF:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+def new_id(at: float | None = None) -> str:
+    """Return a new UUIDv7 as text: 48 bits of Unix time in milliseconds, 74 random bits (RFC 9562, section 5.7).
+
+    Args:
+        at: The Unix time in seconds; now by default.
+    """
+    when = f"{int((time.time() if at is None else at) * 1000) & 0xFFFF_FFFF_FFFF:012x}"
+    random = os.urandom(10).hex()
+    return f"{when[:8]}-{when[8:]}-7{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[7:19]}"
+
+
+_VARIANT = {digit: "89ab"[number % 4] for number, digit in enumerate("0123456789abcdef")}
+"""Two of the bits of this digit are fixed."""

@@ -165,9 +165,9 @@ def _report(call: Call) -> list[Delivery]:
     for spend in call.settings.spends:
         spend.add(record)
     # Each sink of a tee is delivered to, and tried again, for itself.
-    sinks = call.settings.sinks
     admission = call.admission
-    takers = admission.takers(sinks) if admission is not None else [(sink, None) for sink in sinks]
+    settings = call.settings
+    takers = settings.takers if admission is None else admission.takers(leaves(settings.sink))
     deliveries, interruption = _delivered(record, takers)
     if admission is not None:
         # What a call is charged is known when it is settled.

@@ -98,14 +98,14 @@ class Settings:
     hints: Hints = field(default_factory=Hints)
     spends: tuple[Counter, ...] = ()
     # What every call would have to look up.
-    sinks: tuple[Sink, ...] = field(init=False, repr=False, compare=False)
+    takers: tuple[tuple[Sink, None], ...] = field(init=False, repr=False, compare=False)
     told: tuple[Any, ...] = field(init=False, repr=False, compare=False)
     known_caps: KnownCaps | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         known = leaves(self.sink)
         for name, value in (
-            ("sinks", known),
+            ("takers", tuple((sink, None) for sink in known)),
             ("told", tuple(sink for sink in known if hasattr(sink, "began"))),
             ("known_caps", known_caps(self.keeper)),
         ):

@@ -102,6 +102,8 @@ class _Quote:
     def nano_usd(self, usage: Usage, at: datetime) -> int:
         """Return what `usage` costs; raise `Unpriced` where something in it has no price."""
         nano = self.pricer(at).nano_usd(usage)
+        if not usage.details:
+            return nano
         if usage.details.get(_HOSTED_IMAGES):
             raise Unpriced("images made by a tool of the Responses API, whose model the response does not name")
         if not nano and self.pattern is None and not usage.total_tokens and (units := usage.details.keys() & _UNITS):
@@ -168,7 +170,8 @@ class Prices:
             at: When the call began. Prices change; a time without a zone is UTC.
         """
         try:
-            return self._quote((provider, model, response_model, endpoint, service_tier)).nano_usd(usage, at)
+            quote = self._quote((provider, model, response_model, endpoint, service_tier))
+            return quote.nano_usd(usage, at)
         except Unpriced as gap:
             self._miss(response_model or model, str(gap))
         except Exception as error:
@@ -252,7 +255,7 @@ class Prices:
     def _quote(self, question: tuple[str, str, str | None, str | None, str | None]) -> _Quote:
         quote = self._quotes.get(question)
         # New price data (`genai_prices.UpdatePrices`) is a new snapshot.
-        if quote is None or (quote.snapshot is not None and quote.snapshot is not self._data()):
+        if quote is None or (quote.snapshot is not None and quote.snapshot is not self._snapshot()):  # type: ignore[misc]
             quote = self._answer(_Question(*question))
             if len(self._quotes) >= _MOST:
                 self._quotes.clear()

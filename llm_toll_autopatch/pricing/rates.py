@@ -133,7 +133,32 @@ class Rates:
         Raises:
             Unpriced: Something was used that has no rate.
         """
-        total = self.request + self._input(usage) + self._output(usage)
+        # Nearly every call has none of the rarer parts: what they cost is worked out elsewhere.
+        given, written = usage.input_tokens, usage.output_tokens
+        if given and not self.input and "input" in self.missing:
+            raise Unpriced("input tokens")
+        if written and not self.output and "output" in self.missing:
+            raise Unpriced("output tokens")
+        read, reasoning = usage.cache_read_tokens, usage.reasoning_tokens
+        total = self.request + read * self.cache_read + reasoning * self.reasoning
+        given -= read
+        written -= reasoning
+        if usage.cache_write_tokens or usage.cache_write_5m_tokens or usage.cache_write_1h_tokens:
+            tokens, cost = self._cache_writes(usage)
+            given -= tokens
+            total += cost
+        if usage.input_audio_tokens or usage.input_image_tokens:
+            tokens, cost = self._input_media(usage)
+            given -= tokens
+            total += cost
+        if usage.output_audio_tokens or usage.output_image_tokens:
+            audio, image = usage.output_audio_tokens, usage.output_image_tokens
+            written -= audio + image
+            total += audio * self.output_audio + image * self.output_image
+        if given > 0:
+            total += given * self.input
+        if written > 0:
+            total += written * self.output
         if usage.web_searches:
             total += usage.web_searches * self._rate("web_search")
         if usage.details and (searches := usage.details.get("file_searches")):
@@ -143,42 +168,20 @@ class Rates:
         nano, rest = divmod(total, self.scale)
         return nano + (2 * rest > self.scale or (2 * rest == self.scale and nano % 2 == 1))
 
-    def _input(self, usage: Usage) -> int:
-        read, short, long = usage.cache_read_tokens, usage.cache_write_5m_tokens, usage.cache_write_1h_tokens
-        write = max(usage.cache_write_tokens, short + long)
-        plain = usage.input_tokens - read - write
-        total = 0
-        if write:
-            total += short * self.cache_write_5m + long * self.cache_write_1h
-            total += (write - short - long) * self.cache_write
-        audio, image = usage.input_audio_tokens, usage.input_image_tokens
-        if audio or image:
-            read_audio, read_image = cached_parts(usage)
-            audio -= read_audio
-            image -= read_image
-            read -= read_audio + read_image
-            plain -= audio + image
-            total += read_audio * self.cache_read_audio + read_image * self.cache_read_image
-            total += audio * self.input_audio + image * self.input_image
-        total += read * self.cache_read
-        if plain > 0:
-            total += plain * self.input
-        if usage.input_tokens and "input" in self.missing:
-            raise Unpriced("input tokens")
-        return total
+    def _cache_writes(self, usage: Usage) -> tuple[int, int]:
+        """Return the tokens that were written to a cache, and what they cost."""
+        short, long = usage.cache_write_5m_tokens, usage.cache_write_1h_tokens
+        tokens = max(usage.cache_write_tokens, short + long)
+        cost = short * self.cache_write_5m + long * self.cache_write_1h + (tokens - short - long) * self.cache_write
+        return tokens, cost
 
-    def _output(self, usage: Usage) -> int:
-        plain = usage.output_tokens
-        total = 0
-        audio, image, reasoning = usage.output_audio_tokens, usage.output_image_tokens, usage.reasoning_tokens
-        if audio or image or reasoning:
-            plain -= audio + image + reasoning
-            total += audio * self.output_audio + image * self.output_image + reasoning * self.reasoning
-        if plain > 0:
-            total += plain * self.output
-        if usage.output_tokens and "output" in self.missing:
-            raise Unpriced("output tokens")
-        return total
+    def _input_media(self, usage: Usage) -> tuple[int, int]:
+        """Return the input tokens of speech and images that were not cached, and what speech and images add."""
+        read_audio, read_image = cached_parts(usage)
+        audio, image = usage.input_audio_tokens - read_audio, usage.input_image_tokens - read_image
+        cost = read_audio * (self.cache_read_audio - self.cache_read)
+        cost += read_image * (self.cache_read_image - self.cache_read)
+        return audio + image, cost + audio * self.input_audio + image * self.input_image
 
     def _rate(self, kind: str) -> int:
         if kind in self.missing:

@@ -52,9 +52,11 @@ def _posted(sdk: str, readers: Mapping[str, type[Reader]]) -> WrapperFactory:
         }
 
         def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+            if _called_from(inside):
+                return wrapped(*args, **kwargs)
             path = args[0] if args else kwargs.get("path")
             send = senders.get(path.partition("?")[0]) if isinstance(path, str) else None
-            if send is None or not isinstance(kwargs.get("body"), Mapping) or _called_from(inside):
+            if send is None or not isinstance(kwargs.get("body"), Mapping):
                 return wrapped(*args, **kwargs)
             request = _request(kwargs)
 

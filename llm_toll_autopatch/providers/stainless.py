@@ -51,11 +51,19 @@ def request(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
 
 def deliver(call: Call, answer: Any, target: Target) -> Any:
     """Deliver a response, a stream, or one of these still raw: return what the user gets."""
+    if _is_model(answer.__class__):
+        return calls.response(call, answer, target)
     if hasattr(type(answer), "__stream__"):
         return _stream(call, answer, target)
     if hasattr(answer, "http_response") and hasattr(answer, "parse"):
         return raw.deliver(call, answer, lambda parsed: _stream(call, parsed, target))
     return calls.response(call, answer, target)
+
+
+@lru_cache(64)
+def _is_model(cls: type) -> bool:
+    """Return whether `cls` is a pydantic model and no more. To ask one for what it lacks runs code of pydantic's."""
+    return hasattr(cls, "model_fields_set") and not hasattr(cls, "__stream__") and not hasattr(cls, "parse")
 
 
 def _stream(call: Call, stream: Any, target: Target) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from llm_toll_autopatch.readers.reader import Reader
@@ -15,8 +15,7 @@ Wrapper = Callable[[Any, Any, tuple[Any, ...], Mapping[str, Any]], Any]
 """What wrapt calls in a method's place: `wrapper(wrapped, instance, args, kwargs)`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who sends a request: the provider's label, and the host that is called (None when it cannot be told)."""
 
     provider: str
