@@ -19,22 +19,20 @@ import tracemalloc
 import warnings
 from array import array
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from benchmarks import chunks
-from benchmarks.rows import Row, forked, is_quick, show
+from benchmarks.children import Child, forked
+from benchmarks.rows import Row, is_full, is_quick, show
 from benchmarks.wires import Clients
 from llm_toll_autopatch import MemorySink, SQLiteLedger, flush, patch_all, reporting
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 OPEN, MANY = "Held by an open stream", "Held by many streams open at once, through the async SDK"
 LONG, HOUR = "Held more at the end of a long stream than at its beginning", "Held more after an hour of calls"
 LIMIT_BYTES = 1280
 STREAMS, AT_ONCE = (100, 100) if is_quick() else (1_000, 10_000)
 EARLY, LATE = (100, 1_000) if is_quick() else (10_000, 1_000_000)
-CALLS, BATCH = (100, 20) if is_quick() else (100_000, 1_000)
+CALLS, BATCH = (100, 20) if is_quick() else (100_000 if is_full() else 20_000, 1_000)
 KINDS = {name: kind for name, kind in chunks.KINDS.items() if not kind.asks and (name == "google" or not is_quick())}
 _CHUNKS = 5
 _PAGE = os.sysconf("SC_PAGESIZE")
@@ -260,9 +258,9 @@ def compressed() -> list[int]:
     return [*(more - less for more, less in zip(after, before, strict=True)), calls]
 
 
-def an_hour() -> None:
+def an_hour(grown: list[int]) -> None:
     """Show what many calls leave behind."""
-    memory, objects, descriptors, threads, still_open, calls = cast("list[int]", forked(compressed))
+    memory, objects, descriptors, threads, still_open, calls = grown
     made = f"{CALLS:,} calls, sync and async; half of them streams: read to the end, left early, never read"
     note = f"{calls:,} records in the ledger" + ("" if calls == CALLS else f" instead of {CALLS:,}")
     figures = (memory / 1024, objects, descriptors, threads, still_open)
@@ -272,7 +270,14 @@ def an_hour() -> None:
         show(Row(HOUR, f"{what}, {made}", float(figure), unit, note=note + more))
 
 
-PARTS: tuple[Callable[[], None], ...] = (one_stream, many_streams, long_streams, an_hour)
+def main() -> None:
+    """Measure."""
+    one_stream()
+    many_streams()
+    with Child(lambda: lambda _: compressed()) as hour:  # beside the long streams: neither is timed
+        hour.tell()
+        long_streams()
+        an_hour(hour.answer())
 
 
 if __name__ == "__main__":
@@ -280,5 +285,4 @@ if __name__ == "__main__":
     for kind in KINDS.values():
         asyncio.run(warm_up(kind, is_async=True))  # here, once for all the children
     gc.freeze()
-    for part in PARTS:
-        part()
+    main()
