@@ -46,7 +46,8 @@ CALLS, CALLS_SERVED = (10, 5) if is_quick() else (80, 25)
 CALLS_ALONE, ROUNDS_ALONE = (10, 1) if is_quick() else (200, 11)
 FEWEST, MOST = (1, 1) if is_quick() else (15, 45) if is_full() else (7, 15)
 """Rounds: none more when all cases are sure."""
-_FEWEST_OF_MANY, _MANY = 3, 1_000
+_MANY, _ROUNDS_OF_MANY = 1_000, 3
+"""A round of so many calls is some rounds by itself."""
 MODEL = "gpt-5-mini"
 REQUEST: Any = {
     "model": MODEL,
@@ -81,9 +82,9 @@ class Load(NamedTuple):
         return self.each * max(self.threads, self.tasks)
 
     @property
-    def fewest(self) -> int:
-        """The rounds to begin with."""
-        return min(FEWEST, _FEWEST_OF_MANY) if self.calls > _MANY else FEWEST
+    def rounds(self) -> tuple[int, int]:
+        """How many rounds there are at least, and at most."""
+        return (_ROUNDS_OF_MANY, _ROUNDS_OF_MANY) if self.calls > _MANY else (FEWEST, MOST)
 
 
 USUAL = (MEMORY, LEDGER)
@@ -153,11 +154,12 @@ def through_sdk(load: Load, ways: Ways) -> None:
     """Show what a call costs under one load, in each configuration."""
     there = [way for way in load.ways if not ways.why_not(way)]
     clients = Clients(1)
+    fewest, most = load.rounds
     gc.freeze()
     taken: dict[str, list[Spent]] = {name: [] for name in ("bare", *(way.name for way in there))}
     with asyncio.Runner() as runner:
-        for number in range(MOST + 1):
-            if number > load.fewest and all(is_sure(taken[way.name], taken["bare"]) for way in there):
+        for number in range(most + 1):
+            if number > fewest and all(is_sure(taken[way.name], taken["bare"]) for way in there):
                 break
             bare = spent(clients, load, runner)
             after = {}

@@ -34,7 +34,7 @@ STREAMS, AT_ONCE = (100, 100) if is_quick() else (1_000, 10_000)
 EARLY, LATE = (100, 1_000) if is_quick() else (10_000, 1_000_000)
 CALLS, BATCH = (100, 20) if is_quick() else (100_000 if is_full() else 20_000, 1_000)
 KINDS = {name: kind for name, kind in chunks.KINDS.items() if not kind.asks and (name == "google" or not is_quick())}
-_CHUNKS = 5
+_CHUNKS, _SMALL = 5, 100
 _PAGE = os.sysconf("SC_PAGESIZE")
 
 
@@ -148,25 +148,22 @@ def grown(name: str, *, is_async: bool) -> int:
     kind = KINDS[name]
     data = cast("Any", itertools.repeat(kind.chunk, LATE))
 
+    async def pass_by(stream: Any, count: int) -> None:
+        for _ in range(count // _SMALL):  # small numbers are no objects that tracemalloc would note
+            for _ in range(_SMALL):
+                await anext(stream) if is_async else next(stream)
+
     async def read() -> int:
         await warm_up(kind, is_async=is_async)
-        number, held = 0, array("q", (0, 0))
+        stream = aiter(chunks.metered_async(kind, data)) if is_async else iter(chunks.metered(kind, data))
+        held = array("q", (0, 0))
         tracemalloc.start()
-
-        def look() -> None:
-            nonlocal number
-            number += 1
-            if number in (EARLY, LATE):
-                gc.collect()
-                held[number == LATE] = tracemalloc.get_traced_memory()[0]
-
-        if is_async:
-            async for _ in chunks.metered_async(kind, data):
-                look()
-        else:
-            for _ in chunks.metered(kind, data):
-                look()
-        assert number == LATE
+        for at, count in enumerate((EARLY, LATE - EARLY)):
+            await pass_by(stream, count)
+            gc.collect()
+            held[at] = tracemalloc.get_traced_memory()[0]
+        left = [chunk async for chunk in stream] if is_async else list(stream)
+        assert not left
         return held[1] - held[0]
 
     return asyncio.run(read())
