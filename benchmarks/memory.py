@@ -130,9 +130,13 @@ def at_once(*, is_metered: bool) -> tuple[float, float]:
 
 def many_streams() -> None:
     """Show what many streams hold."""
-    bare, metered = (
-        cast("list[float]", forked(functools.partial(at_once, is_metered=is_metered))) for is_metered in (False, True)
-    )
+    with (
+        Child(lambda: lambda _: at_once(is_metered=False)) as without,
+        Child(lambda: lambda _: at_once(is_metered=True)) as with_it,
+    ):
+        without.tell()  # at the same time: whatever slows this machine down slows both
+        with_it.tell()
+        bare, metered = without.answer(), with_it.answer()
     case = f"{AT_ONCE:,} streams, one chunk read of each"
     note = f"bare {bare[0] / 1024:.1f} KiB, {metered[0] / bare[0]:.2f}"
     show(Row(MANY, f"{case}: memory per stream", (metered[0] - bare[0]) / 1024, "KiB", note=note))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SUBJECT, BLAMED = "Added to the start of a process", "What imports take, of that (`-X importtime`, not CPU time)"
 LIMIT_MS = 3.0
-ROUNDS, ROUNDS_WITH_SDK = (1, 1) if is_quick() else (61, 25) if is_full() else (21, 6)
+ROUNDS, ROUNDS_WITH_SDK = (1, 1) if is_quick() else (61, 25) if is_full() else (21, 5)
 _BLAMED = 5
 NOTHING, SDK = "pass", "import openai"
 PACKAGE = "import llm_toll_autopatch"
