@@ -206,7 +206,7 @@ def tell(title: str, case: Case, pairs: list[tuple[Did, Did]], failure: str) -> 
         remarks.append(f"the user got {on.got} chunks instead of {bare.got}")
     if kind is THROUGH:
         show(Row(SEEN, title, float(on.seen), "seen"))
-    elif kind is PLAIN and not on.seen:
+    if not on.seen:
         remarks.append("without the tokens")
     show(of_found(kind.subject, title, it, "µs", note="; ".join(remarks)))
 
