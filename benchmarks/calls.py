@@ -44,10 +44,10 @@ ELSEWHERE = "Added to a plain call through the SDK, elsewhere in the process"
 CALLS, CALLS_SERVED = (10, 5) if is_quick() else (80, 25)
 """How many make a round. Of those that wait for a server's disk fewer: by the clock they take much longer."""
 CALLS_ALONE, ROUNDS_ALONE = (10, 1) if is_quick() else (200, 11)
-FEWEST, MOST = (1, 1) if is_quick() else (15, 45) if is_full() else (7, 15)
+FEWEST, MOST = (1, 1) if is_quick() else (15, 45) if is_full() else (7, 11)
 """Rounds: none more when all cases are sure."""
 _MANY, _ROUNDS_OF_MANY = 1_000, 3
-"""A round of so many calls is some rounds by itself."""
+"""A round of so many calls is some rounds by itself, and needs nothing that warms up."""
 MODEL = "gpt-5-mini"
 REQUEST: Any = {
     "model": MODEL,
@@ -82,9 +82,9 @@ class Load(NamedTuple):
         return self.each * max(self.threads, self.tasks)
 
     @property
-    def rounds(self) -> tuple[int, int]:
-        """How many rounds there are at least, and at most."""
-        return (_ROUNDS_OF_MANY, _ROUNDS_OF_MANY) if self.calls > _MANY else (FEWEST, MOST)
+    def rounds(self) -> tuple[int, int, int]:
+        """How many rounds only warm up, and how many there are at least and at most beside them."""
+        return (0, _ROUNDS_OF_MANY, _ROUNDS_OF_MANY) if self.calls > _MANY else (1, FEWEST, MOST)
 
 
 USUAL = (MEMORY, LEDGER)
@@ -154,11 +154,11 @@ def through_sdk(load: Load, ways: Ways) -> None:
     """Show what a call costs under one load, in each configuration."""
     there = [way for way in load.ways if not ways.why_not(way)]
     clients = Clients(1)
-    fewest, most = load.rounds
+    warming, fewest, most = load.rounds
     gc.freeze()
     taken: dict[str, list[Spent]] = {name: [] for name in ("bare", *(way.name for way in there))}
     with asyncio.Runner() as runner:
-        for number in range(most + 1):
+        for number in range(1 - warming, most + 1):
             if number > fewest and all(is_sure(taken[way.name], taken["bare"]) for way in there):
                 break
             bare = spent(clients, load, runner)
@@ -167,7 +167,7 @@ def through_sdk(load: Load, ways: Ways) -> None:
                 patch_all(**ways.options(way))
                 after[way.name] = spent(clients, load, runner)
                 unpatch_all()
-            if number:  # the first round warms up
+            if number:
                 for name, each in {"bare": bare, **after}.items():
                     taken[name].append(each)
     for way in load.ways:

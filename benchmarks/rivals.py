@@ -39,7 +39,7 @@ _OF_OURS = 1 if is_quick() else 2
 """So many times as many for ourselves, who are in every comparison, and add less than a busy machine does."""
 _FEW = 20
 """Chunks of the streams that warm up, and of those that are handed out again."""
-_SETTLING_S = 0.0 if is_quick() else 0.5
+_SETTLING_S = 0.0 if is_quick() else 0.3
 """What an instrument begins on other threads with its first call has ended by then: we look up the prices, for one."""
 
 
@@ -54,7 +54,7 @@ class Kind(NamedTuple):
 
 
 ALONE, THROUGH, PLAIN = KINDS = (
-    Kind("Added to a chunk, in isolation, beside others", True, 100 if is_quick() else 2_000, 8, replayed=True),
+    Kind("Added to a chunk, in isolation, beside others", True, 100 if is_quick() else 2_000, 5, replayed=True),
     Kind("Added to a chunk, through the SDK", True, 50 if is_quick() else 300, 3),
     Kind("Added to a plain call, through the SDK", False, 5 if is_quick() else 24, 6),
 )
