@@ -243,15 +243,17 @@ def found_now() -> tuple[int, int, int, int, int]:
 
 
 def compressed() -> list[int]:
-    """Return what has grown between a tenth of the calls and the last, and how many records there are."""
+    """Return what has grown between a quarter of the calls and the last, and how many records there are."""
+    batches = CALLS // BATCH
+    early = max(1, batches // 4)  # by then SQLite's page cache is full
     with tempfile.TemporaryDirectory() as folder:
         ledger = SQLiteLedger(Path(folder) / "ledger.db")
         patch_all(sink=ledger)
         clients = Clients(_CHUNKS)
-        for _ in range(max(1, CALLS // BATCH // 10)):
+        for _ in range(early):
             batch(clients)
         before = found_now()
-        for _ in range(CALLS // BATCH - max(1, CALLS // BATCH // 10)):
+        for _ in range(batches - early):
             batch(clients)
         after = found_now()
         calls = sum(total.calls for total in ledger.totals())
