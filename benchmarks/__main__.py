@@ -108,7 +108,7 @@ def main() -> None:
         _HOW_TO_READ.rstrip(),
     ]
     for subject in dict.fromkeys(row.subject for row in rows):
-        lines += ["", f"## {subject}", "", "| case | figure | | spread | limit | |", "|---|---:|---:|---:|---|---|"]
+        lines += ["", f"## {subject}", "", "| case | figure | ± | spread | limit | |", "|---|---:|---:|---:|---|---|"]
         lines += [told(row) for row in rows if row.subject == subject]
     page = "\n".join(lines) + "\n"
     print(page)

@@ -79,7 +79,8 @@ def show(row: Row) -> None:
 
 def of_found(subject: str, case: str, it: Found, unit: str, *, limit: float | None = None, note: str = "") -> Row:
     """Return the line for what was found."""
-    return Row(subject, case, it.median, unit, it.spread, limit, note, it.error)
+    spread, error = (it.spread, it.error) if it.rounds > 1 else (None, None)
+    return Row(subject, case, it.median, unit, spread, limit, note, error)
 
 
 def found(values: Sequence[float]) -> Found:
