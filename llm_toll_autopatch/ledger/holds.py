@@ -16,6 +16,7 @@ from llm_toll_autopatch.budgets.owner import current_owner, is_dead
 from llm_toll_autopatch.budgets.rolling import room_after
 from llm_toll_autopatch.ledger import rollups
 from llm_toll_autopatch.ledger.instants import instant
+from llm_toll_autopatch.ledger.starts import STRAY, ids_told
 
 if TYPE_CHECKING:
     import sqlite3
@@ -206,7 +207,7 @@ def _budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> tuple
             " RETURNING id, cap, spent, held",
             (
                 limit.account, limit.unit, limit.period, start, end, limit.amount,
-                _spent_before(connection, limit, start, end),
+                _spent_before(connection, limit, at),
             ),
         ).fetchone()  # fmt: skip
     budget, cap, spent, held = row
@@ -218,19 +219,26 @@ def make_budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> N
     _budget(connection, limit, at)
 
 
-def _spent_before(connection: sqlite3.Connection, limit: Limit, start: str, end: str) -> int:
+def _spent_before(connection: sqlite3.Connection, limit: Limit, at: datetime) -> int:
     if limit.period == "minute":
         return 0
+    window = window_of(limit.period, at)
+    start, end = (instant(moment) for moment in window)
     account, sum_ = limit.account, _SPENT[limit.unit]
+    calls = "calls WHERE project = ? AND started_at >= ? AND started_at < ?"
     parts = rollups.parts_of(connection, start, end)
     asked: list[tuple[str, str, tuple[str | int, ...]]]
-    if parts is None:
-        asked = [(sum_, "calls WHERE project = ? AND started_at >= ? AND started_at < ?", (account, start, end))]
-    else:
-        rows = "calls WHERE project = ? AND +started_at >= ? AND +started_at < ? AND rowid >= ? AND rowid < ?"
-        asked = [(sum_, rows, (account, start, end, *range_)) for range_ in parts.rows]
+    if parts is not None:
+        in_rows = f"{calls} AND rowid >= ? AND rowid < ?"
+        asked = [(sum_, in_rows, (account, start, end, *range_)) for range_ in parts.rows]
         sums = "rolled_calls WHERE project = ? AND segment = ?"
         asked += [(_SPENT_OF_SUMS[limit.unit], sums, (account, segment)) for segment in parts.segments]
+    elif limit.period == "total":
+        asked = [(sum_, calls, (account, start, end))]
+    else:
+        told, ids = ids_told(*window)
+        values = (account, start, end, *ids)
+        asked = [(sum_, f"{calls} AND {told}", values), (sum_, f"{calls} AND NOT {told} AND {STRAY}", values)]
     spent = sum(
         connection.execute(f"SELECT MIN({_MOST}, {what}) FROM {source}", values).fetchone()[0]  # noqa: S608 - our own names
         for what, source, values in asked
@@ -260,10 +268,10 @@ def standings(connection: sqlite3.Connection, limits: Sequence[Limit], at: datet
     """Return how limits stand."""
     found = []
     for limit in limits:
-        start, end = (instant(moment) for moment in window_of(limit.period, at))
+        start = instant(window_of(limit.period, at)[0])
         row = connection.execute(_FIND, (limit.account, limit.unit, limit.period, start)).fetchone()
         if row is None:
-            found.append(Standing(limit, _spent_before(connection, limit, start, end)))
+            found.append(Standing(limit, _spent_before(connection, limit, at)))
         elif limit.period == "minute":
             found.append(Standing(limit, _used(connection, row[0], at.timestamp())))
         else:

@@ -22,6 +22,7 @@ from llm_toll_autopatch.ledger.schema import APPLICATION_ID, INSERT, KEEP_COST, 
 from llm_toll_autopatch.ledger.sqlite_caps import SQLiteCaps
 from llm_toll_autopatch.ledger.sqlite_reading import version_of
 from llm_toll_autopatch.ledger.sqlite_transactions import all_or_nothing, is_busy
+from llm_toll_autopatch.ledger.starts import ids_told
 from llm_toll_autopatch.loops import in_event_loop
 from llm_toll_autopatch.sinks import SinkUnavailableError
 from llm_toll_autopatch.sinks.forking import keep_for_ever, watch_forks
@@ -252,7 +253,8 @@ class SQLiteLedger(SQLiteCaps):
             LedgerError: The file is not a ledger, or one of a newer version.
         """
         with self.transaction() as connection:
-            values = {"before": instant(moment), "project": project, "limit": at_most}
+            told = ids_told(None, moment)[1][-1]
+            values = {"before": instant(moment), "told": told, "project": project, "limit": at_most}
             old = connection.execute(OLD, values).fetchall()
             connection.executemany("DELETE FROM former_costs WHERE call_id = ?", old)
             connection.executemany("DELETE FROM calls WHERE id = ?", old)
