@@ -18,6 +18,12 @@ __all__ = ["prepare"]
 
 _STRICT = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
 _RETRY_S = 0.005
+_LOG_PAGES = 4_000
+"""How long the log gets before it is merged into the file: 16 MB, four times what SQLite would choose.
+
+A page that many records went to is merged once then. A longer log gains nothing more, and needs a second table of what
+is where in it, which readers search too.
+"""
 
 
 def prepare(connection: sqlite3.Connection, path: Path, deadline: float, *, may_take_long: bool) -> None:
@@ -27,8 +33,7 @@ def prepare(connection: sqlite3.Connection, path: Path, deadline: float, *, may_
         connection: The connection.
         path: The file.
         deadline: Until when to wait for another process that is making the file, on the monotonic clock.
-        may_take_long: Whether an older ledger may be brought up to date now: some make a second or two of work for each
-            million of calls.
+        may_take_long: Whether an older ledger may be brought up to date now, a second or two for a million calls.
 
     Raises:
         SinkUnavailableError: That is due, and it may not take long.
@@ -48,6 +53,7 @@ def prepare(connection: sqlite3.Connection, path: Path, deadline: float, *, may_
                 raise
             time.sleep(_RETRY_S)
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
     if version < len(MIGRATIONS):
         _migrate(connection, path)
 
