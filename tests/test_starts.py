@@ -93,7 +93,9 @@ class TestStrays:
         assert strays(ledger.path) == []
 
     @pytest.mark.parametrize(
-        "id_", ["", "7", "resp_1", new_id().upper(), minted(NOON - BLOCK), minted(NOON + BLOCK), "0193\x00", "\udcff"]
+        "id_",
+        ["", "7", "resp_1", new_id().upper(), minted(NOON - BLOCK), minted(NOON + BLOCK), "0193\x00", "\udcff"],
+        ids=["none", "a digit", "a response's", "capitals", "earlier", "later", "a null", "a surrogate"],
     )
     def test_any_other(self, id_: str, ledger: SQLiteLedger) -> None:
         """An id of another kind, or of another time, does not."""
