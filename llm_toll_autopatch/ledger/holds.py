@@ -7,11 +7,12 @@ counted once.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from llm_toll_autopatch.budgets.keeper import Refusal, Standing
-from llm_toll_autopatch.budgets.limits import MINUTE_S, Limit, window_of
+from llm_toll_autopatch.budgets.limits import MINUTE_S, Limit, Period, window_of
 from llm_toll_autopatch.budgets.owner import current_owner, is_dead
 from llm_toll_autopatch.budgets.rolling import room_after
 from llm_toll_autopatch.ledger import rollups
@@ -21,7 +22,6 @@ from llm_toll_autopatch.ledger.starts import STRAY, ids_told
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
-    from datetime import datetime
 
     from llm_toll_autopatch.budgets.keeper import Claim, Reservation
 
@@ -199,7 +199,7 @@ def _ask(connection: sqlite3.Connection, claim: Claim, at: datetime) -> tuple[in
 
 def _budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> tuple[int, int, int, int]:
     """Return the id, cap, spent and held of the budget of a limit; it begins with what its project has cost before."""
-    start, end = (instant(moment) for moment in window_of(limit.period, at))
+    start, end = _window(limit.period, at.astimezone(UTC).date())
     row = connection.execute(_FIND, (limit.account, limit.unit, limit.period, start)).fetchone()
     if row is None:
         row = connection.execute(
@@ -212,6 +212,13 @@ def _budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> tuple
         ).fetchone()  # fmt: skip
     budget, cap, spent, held = row
     return budget, cap, spent, held
+
+
+@lru_cache(maxsize=64)
+def _window(period: Period, day: date) -> tuple[str, str]:
+    """Return the ends of the window in which `day` lies: a tenth of what a reservation takes, so once a day."""
+    start, end = window_of(period, datetime.combine(day, time.min, UTC))
+    return instant(start), instant(end)
 
 
 def make_budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> None:
@@ -268,7 +275,7 @@ def standings(connection: sqlite3.Connection, limits: Sequence[Limit], at: datet
     """Return how limits stand."""
     found = []
     for limit in limits:
-        start = instant(window_of(limit.period, at)[0])
+        start, _ = _window(limit.period, at.astimezone(UTC).date())
         row = connection.execute(_FIND, (limit.account, limit.unit, limit.period, start)).fetchone()
         if row is None:
             found.append(Standing(limit, _spent_before(connection, limit, at)))
