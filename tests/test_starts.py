@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from specimens import NOON, record
 
 from llm_toll_autopatch import patched
+from llm_toll_autopatch.budgets.keeper import Claim, Reservation
 from llm_toll_autopatch.budgets.limits import Limit, Period, window_of
-from llm_toll_autopatch.ledger import SQLiteLedger
+from llm_toll_autopatch.ledger import SQLiteLedger, holds
 from llm_toll_autopatch.ledger.reading import LedgerReader
 from llm_toll_autopatch.ledger.rows import row_of
 from llm_toll_autopatch.ledger.schema import APPLICATION_ID, INSERT, MIGRATIONS
@@ -30,6 +31,7 @@ from llm_toll_autopatch.sinks import SinkUnavailableError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BLOCK = timedelta(milliseconds=1 << 16)
+STRICT_ = "WITHOUT ROWID, STRICT" if sqlite3.sqlite_version_info >= (3, 37) else "WITHOUT ROWID"
 ENOUGH = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
@@ -279,6 +281,27 @@ class TestOlderLedgers:
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert "calls_by_start" not in names
+
+    def test_what_is_held_stays_held(self, tmp_path: Path) -> None:
+        """Reservations that were made before are settled after it."""
+        path = tmp_path / "old.db"
+        older(path, [])
+        at = datetime.now(UTC)
+        limit = Limit("acme", "usd", 10**12, "daily")
+        call, other = record(started_at=at), record(started_at=at)
+        with closing(sqlite3.connect(path)) as before, before:
+            for each in (call, other):
+                asked = Reservation(each.id, (Claim(limit, 1_000),), at, at + timedelta(hours=1))
+                assert holds.reserve(before, asked) is None
+        with SQLiteLedger(path) as ledger:
+            assert [(each.spent, each.held) for each in ledger.standings([limit], at)] == [(0, 2_000)]
+            ledger.emit(call)
+            assert [(each.spent, each.held) for each in ledger.standings([limit], at)] == [(1_230_000, 1_000)]
+            ledger.release(other.id)
+            assert [(each.spent, each.held) for each in ledger.standings([limit], at)] == [(1_230_000, 0)]
+        with closing(sqlite3.connect(path)) as after:
+            tables = dict(after.execute("SELECT name, sql FROM sqlite_master WHERE name LIKE '%holds'"))
+        assert [(name, text.split(") ")[-1]) for name, text in tables.items()] == [("holds", STRICT_)]
 
     def test_a_process_of_the_older_version(self, tmp_path: Path) -> None:
         """One that has the file open already goes on writing to it, and what it writes is found."""

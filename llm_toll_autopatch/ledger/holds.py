@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.budgets.keeper import Claim, Reservation
 
-__all__ = ["MIGRATION", "SETTLE", "make_budget", "release", "reserve", "standings", "sweep"]
+__all__ = ["COMPACT", "MIGRATION", "SETTLE", "make_budget", "release", "reserve", "standings", "sweep"]
 
 _MOST = 2**61
 """Where sums stop, so that no row makes one overflow."""
@@ -114,6 +114,26 @@ MIGRATION: tuple[str, ...] = (
     """,  # noqa: S608 - our own number
 )
 """Makes the tables. A budget begins with what the project's calls of its window have cost already."""
+
+COMPACT: tuple[str, ...] = (
+    "CREATE TEMP TABLE kept_holds AS SELECT * FROM holds",
+    "DROP TABLE holds",
+    """
+    CREATE TABLE holds (              -- what calls that are under way may still use
+        call_id TEXT NOT NULL,
+        budget_id INTEGER NOT NULL,
+        amount INTEGER NOT NULL,
+        owner TEXT NOT NULL,          -- the process
+        expires_at TEXT NOT NULL,     -- as calls.started_at
+        on_orphan TEXT NOT NULL,      -- charge, release
+        charged INTEGER NOT NULL DEFAULT 0,   -- 1: its owner died, and the amount is in `spent` now
+        PRIMARY KEY (call_id, budget_id)
+    ) WITHOUT ROWID
+    """,
+    "INSERT INTO holds SELECT * FROM kept_holds",
+    "DROP TABLE temp.kept_holds",
+)
+"""Puts the holds into their key's tree: to hold and to settle writes a page less, a tenth of what both take."""
 
 SETTLE = "INSERT INTO settlements VALUES (?, ?, ?, ?, ?)"
 """Takes a call's id, project, cost in nano-USD or NULL, tokens, and start."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llm_toll_autopatch.ledger.cap_tables import SQLITE as CAPS
+from llm_toll_autopatch.ledger.holds import COMPACT as COMPACT_HOLDS
 from llm_toll_autopatch.ledger.holds import MIGRATION as HOLDS
 from llm_toll_autopatch.ledger.rollups import MIGRATION as ROLLUPS
 from llm_toll_autopatch.ledger.rows import COLUMNS
@@ -69,7 +70,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     HOLDS,
     CAPS,
     ROLLUPS,
-    STARTS,
+    (*STARTS, *COMPACT_HOLDS),
 )
 """What brings a ledger from schema version N (`PRAGMA user_version`) to N + 1. Released entries never change."""
 

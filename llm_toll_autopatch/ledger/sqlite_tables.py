@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare"]
 
-_STRICT = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
+_IS_STRICT = sqlite3.sqlite_version_info >= (3, 37)
 _RETRY_S = 0.005
 _LOG_PAGES = 4_000
 """How long the log gets before it is merged into the file: 16 MB, four times what SQLite would choose.
@@ -63,7 +63,13 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         version = version_of(connection, path)  # again: another process may have been quicker
         for statements in MIGRATIONS[version:]:
             for statement in statements:
-                is_table = statement.lstrip().startswith("CREATE TABLE")
-                connection.execute(statement.rstrip() + _STRICT if is_table else statement)
+                connection.execute(_strict(statement))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _strict(statement: str) -> str:
+    statement = statement.strip()
+    if not _IS_STRICT or not statement.startswith("CREATE TABLE"):
+        return statement
+    return f"{statement}{' ' if statement.endswith(')') else ', '}STRICT"
