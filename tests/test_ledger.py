@@ -430,8 +430,8 @@ class TestWithOthers:
             inner.append(caught.value)
             ledger.close()  # not now
 
-        assert ledger._connection is not None
-        ledger._connection.set_trace_callback(as_a_finalizer_would)
+        assert ledger._cursor is not None
+        ledger._cursor.connection.set_trace_callback(as_a_finalizer_would)
         original = record()
         ledger.emit(original)
         assert "on this thread" in str(inner[0])

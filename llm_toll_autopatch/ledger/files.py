@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["identity", "make_private"]
 
 
-def identity(path: Path) -> tuple[int, int] | None:
+def identity(path: Path | str) -> tuple[int, int] | None:
     """Return which file is at `path`; None when there is none. One that was replaced has another identity."""
     try:
         status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, at every call

@@ -7,24 +7,25 @@ counted once.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from llm_toll_autopatch.budgets.keeper import Refusal, Standing
-from llm_toll_autopatch.budgets.limits import MINUTE_S, Limit, window_of
+from llm_toll_autopatch.budgets.limits import MINUTE_S, Limit, Period, window_of
 from llm_toll_autopatch.budgets.owner import current_owner, is_dead
 from llm_toll_autopatch.budgets.rolling import room_after
 from llm_toll_autopatch.ledger import rollups
 from llm_toll_autopatch.ledger.instants import instant
+from llm_toll_autopatch.ledger.starts import STRAY, ids_told
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
-    from datetime import datetime
 
     from llm_toll_autopatch.budgets.keeper import Claim, Reservation
 
-__all__ = ["MIGRATION", "SETTLE", "make_budget", "release", "reserve", "standings", "sweep"]
+__all__ = ["COMPACT", "MIGRATION", "SETTLE", "make_budget", "release", "reserve", "standings", "sweep"]
 
 _MOST = 2**61
 """Where sums stop, so that no row makes one overflow."""
@@ -114,6 +115,26 @@ MIGRATION: tuple[str, ...] = (
 )
 """Makes the tables. A budget begins with what the project's calls of its window have cost already."""
 
+COMPACT: tuple[str, ...] = (
+    "CREATE TEMP TABLE kept_holds AS SELECT * FROM holds",
+    "DROP TABLE holds",
+    """
+    CREATE TABLE holds (              -- what calls that are under way may still use
+        call_id TEXT NOT NULL,
+        budget_id INTEGER NOT NULL,
+        amount INTEGER NOT NULL,
+        owner TEXT NOT NULL,          -- the process
+        expires_at TEXT NOT NULL,     -- as calls.started_at
+        on_orphan TEXT NOT NULL,      -- charge, release
+        charged INTEGER NOT NULL DEFAULT 0,   -- 1: its owner died, and the amount is in `spent` now
+        PRIMARY KEY (call_id, budget_id)
+    ) WITHOUT ROWID
+    """,
+    "INSERT INTO holds SELECT * FROM kept_holds",
+    "DROP TABLE temp.kept_holds",
+)
+"""Puts the holds into their key's tree: to hold and to settle writes a page less, a tenth of what both take."""
+
 SETTLE = "INSERT INTO settlements VALUES (?, ?, ?, ?, ?)"
 """Takes a call's id, project, cost in nano-USD or NULL, tokens, and start."""
 
@@ -198,7 +219,7 @@ def _ask(connection: sqlite3.Connection, claim: Claim, at: datetime) -> tuple[in
 
 def _budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> tuple[int, int, int, int]:
     """Return the id, cap, spent and held of the budget of a limit; it begins with what its project has cost before."""
-    start, end = (instant(moment) for moment in window_of(limit.period, at))
+    start, end = _window(limit.period, at.astimezone(UTC).date())
     row = connection.execute(_FIND, (limit.account, limit.unit, limit.period, start)).fetchone()
     if row is None:
         row = connection.execute(
@@ -206,11 +227,18 @@ def _budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> tuple
             " RETURNING id, cap, spent, held",
             (
                 limit.account, limit.unit, limit.period, start, end, limit.amount,
-                _spent_before(connection, limit, start, end),
+                _spent_before(connection, limit, at),
             ),
         ).fetchone()  # fmt: skip
     budget, cap, spent, held = row
     return budget, cap, spent, held
+
+
+@lru_cache(maxsize=64)
+def _window(period: Period, day: date) -> tuple[str, str]:
+    """Return the ends of the window in which `day` lies: a tenth of what a reservation takes, so once a day."""
+    start, end = window_of(period, datetime.combine(day, time.min, UTC))
+    return instant(start), instant(end)
 
 
 def make_budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> None:
@@ -218,19 +246,26 @@ def make_budget(connection: sqlite3.Connection, limit: Limit, at: datetime) -> N
     _budget(connection, limit, at)
 
 
-def _spent_before(connection: sqlite3.Connection, limit: Limit, start: str, end: str) -> int:
+def _spent_before(connection: sqlite3.Connection, limit: Limit, at: datetime) -> int:
     if limit.period == "minute":
         return 0
+    window = window_of(limit.period, at)
+    start, end = (instant(moment) for moment in window)
     account, sum_ = limit.account, _SPENT[limit.unit]
+    calls = "calls WHERE project = ? AND started_at >= ? AND started_at < ?"
     parts = rollups.parts_of(connection, start, end)
     asked: list[tuple[str, str, tuple[str | int, ...]]]
-    if parts is None:
-        asked = [(sum_, "calls WHERE project = ? AND started_at >= ? AND started_at < ?", (account, start, end))]
-    else:
-        rows = "calls WHERE project = ? AND +started_at >= ? AND +started_at < ? AND rowid >= ? AND rowid < ?"
-        asked = [(sum_, rows, (account, start, end, *range_)) for range_ in parts.rows]
+    if parts is not None:
+        in_rows = f"{calls} AND rowid >= ? AND rowid < ?"
+        asked = [(sum_, in_rows, (account, start, end, *range_)) for range_ in parts.rows]
         sums = "rolled_calls WHERE project = ? AND segment = ?"
         asked += [(_SPENT_OF_SUMS[limit.unit], sums, (account, segment)) for segment in parts.segments]
+    elif limit.period == "total":
+        asked = [(sum_, calls, (account, start, end))]
+    else:
+        told, ids = ids_told(*window)
+        values = (account, start, end, *ids)
+        asked = [(sum_, f"{calls} AND {told}", values), (sum_, f"{calls} AND NOT {told} AND {STRAY}", values)]
     spent = sum(
         connection.execute(f"SELECT MIN({_MOST}, {what}) FROM {source}", values).fetchone()[0]  # noqa: S608 - our own names
         for what, source, values in asked
@@ -260,10 +295,10 @@ def standings(connection: sqlite3.Connection, limits: Sequence[Limit], at: datet
     """Return how limits stand."""
     found = []
     for limit in limits:
-        start, end = (instant(moment) for moment in window_of(limit.period, at))
+        start, _ = _window(limit.period, at.astimezone(UTC).date())
         row = connection.execute(_FIND, (limit.account, limit.unit, limit.period, start)).fetchone()
         if row is None:
-            found.append(Standing(limit, _spent_before(connection, limit, start, end)))
+            found.append(Standing(limit, _spent_before(connection, limit, at)))
         elif limit.period == "minute":
             found.append(Standing(limit, _used(connection, row[0], at.timestamp())))
         else:

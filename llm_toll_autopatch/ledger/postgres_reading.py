@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from llm_toll_autopatch.ledger import postgres_queries
 from llm_toll_autopatch.ledger.errors import LedgerError
-from llm_toll_autopatch.ledger.postgres_queries import arrivals_query
+from llm_toll_autopatch.ledger.postgres_queries import arrivals_query, records_query
 from llm_toll_autopatch.ledger.postgres_schema import version_of
 from llm_toll_autopatch.ledger.reading import LedgerReader
 from llm_toll_autopatch.ledger.rows import record_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from llm_toll_autopatch.ledger.groupings import Where
     from llm_toll_autopatch.ledger.postgres_address import Address
@@ -67,6 +68,11 @@ class PostgresReader(LedgerReader):
             while marks[0][0] < now - _GRACE_S:
                 floor = max(floor, marks.popleft()[1])
             numbers = {number for number in numbers if number > floor}
+
+    def _ordered(
+        self, since: datetime | None, until: datetime | None, limit: int | None, where: Where, *, newest_first: bool
+    ) -> Iterator[tuple[Any, ...]]:
+        return self._rows(*records_query(since, until, limit, where, newest_first=newest_first))
 
     def _rows(
         self, query: str, values: Sequence[Any], since: int = 0, patience_s: float = _PATIENCE_S

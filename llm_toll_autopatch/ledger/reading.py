@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from llm_toll_autopatch.ledger.groupings import check_groupings
 from llm_toll_autopatch.ledger.rows import record_of
 from llm_toll_autopatch.ledger.totals import totals_of
 
@@ -24,12 +25,6 @@ Query = tuple[str, list[Any]]
 class Queries(Protocol):
     """What a module of a ledger's SQL has. A `ValueError` is raised for a name that is not known."""
 
-    def records_query(
-        self, since: datetime | None, until: datetime | None, limit: int | None, where: Where, *, newest_first: bool
-    ) -> Query:
-        """Return the query for rows of records."""
-        ...
-
     def greatest_query(
         self, measure: str, limit: int, since: datetime | None, until: datetime | None, where: Where
     ) -> Query:
@@ -48,6 +43,12 @@ class LedgerReader:
 
     def _rows(self, query: str, values: Sequence[Any], since: int = 0) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of an answer; none where the ledger's version is before `since`."""
+        raise NotImplementedError
+
+    def _ordered(
+        self, since: datetime | None, until: datetime | None, limit: int | None, where: Where, *, newest_first: bool
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield rows of records in the order of their start."""
         raise NotImplementedError
 
     def records(
@@ -76,8 +77,9 @@ class LedgerReader:
             LedgerError: There is no ledger, or it cannot be read.
         """
         chosen = {**(where or {}), **({} if project is None else {"project": project})}
-        query = self._queries.records_query(since, until, limit, chosen, newest_first=newest_first)
-        return (record_of(row) for row in self._rows(*query))
+        check_groupings(list(chosen))
+        rows = self._ordered(since, until, limit, chosen, newest_first=newest_first)
+        return (record_of(row) for row in rows)
 
     def greatest(
         self,

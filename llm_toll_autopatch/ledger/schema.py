@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from llm_toll_autopatch.ledger.cap_tables import SQLITE as CAPS
+from llm_toll_autopatch.ledger.holds import COMPACT as COMPACT_HOLDS
 from llm_toll_autopatch.ledger.holds import MIGRATION as HOLDS
 from llm_toll_autopatch.ledger.rollups import MIGRATION as ROLLUPS
 from llm_toll_autopatch.ledger.rows import COLUMNS
+from llm_toll_autopatch.ledger.starts import MIGRATION as STARTS
+from llm_toll_autopatch.ledger.starts import STRAY
 
 __all__ = ["APPLICATION_ID", "INSERT", "KEEP_COST", "MIGRATIONS", "OLD", "REPLACE_COST"]
 
@@ -67,6 +70,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     HOLDS,
     CAPS,
     ROLLUPS,
+    (*STARTS, *COMPACT_HOLDS),
 )
 """What brings a ledger from schema version N (`PRAGMA user_version`) to N + 1. Released entries never change."""
 
@@ -79,7 +83,19 @@ INSERT = (
 REPLACE_COST = "UPDATE calls SET cost_nano_usd = ? WHERE id = ? AND cost_nano_usd IS ?"
 """Takes the new cost, the id, and the former cost."""
 KEEP_COST = "INSERT INTO former_costs (call_id, replaced_at, cost_nano_usd) VALUES (?, ?, ?)"
-OLD = """
-    SELECT id FROM calls WHERE started_at < :before AND (:project IS NULL OR project = :project)
-    ORDER BY started_at LIMIT :limit
-"""
+OLD = f"""
+    SELECT id FROM (
+        SELECT * FROM (
+            SELECT id, started_at FROM calls
+            WHERE id < :told AND started_at < :before AND (:project IS NULL OR project = :project)
+            ORDER BY id LIMIT :limit
+        )
+        UNION ALL
+        SELECT * FROM (
+            SELECT id, started_at FROM calls
+            WHERE {STRAY} AND id >= :told AND started_at < :before AND (:project IS NULL OR project = :project)
+            ORDER BY started_at LIMIT :limit
+        )
+    ) ORDER BY started_at LIMIT :limit
+"""  # noqa: S608 - our own names
+"""Takes the moment, what `ids_told` has for it, the project or NULL, and how many at most."""

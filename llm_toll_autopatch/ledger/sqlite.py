@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 import time
@@ -18,10 +19,11 @@ from llm_toll_autopatch.ledger.files import identity, make_private
 from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.location import default_path
 from llm_toll_autopatch.ledger.rows import coerced, row_of, settlement_of
-from llm_toll_autopatch.ledger.schema import APPLICATION_ID, INSERT, KEEP_COST, MIGRATIONS, OLD, REPLACE_COST
+from llm_toll_autopatch.ledger.schema import INSERT, KEEP_COST, OLD, REPLACE_COST
 from llm_toll_autopatch.ledger.sqlite_caps import SQLiteCaps
-from llm_toll_autopatch.ledger.sqlite_reading import version_of
+from llm_toll_autopatch.ledger.sqlite_tables import prepare
 from llm_toll_autopatch.ledger.sqlite_transactions import all_or_nothing, is_busy
+from llm_toll_autopatch.ledger.starts import ids_told
 from llm_toll_autopatch.loops import in_event_loop
 from llm_toll_autopatch.sinks import SinkUnavailableError
 from llm_toll_autopatch.sinks.forking import keep_for_ever, watch_forks
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SQLiteLedger"]
 
-_STRICT = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
-_RETRY_S = 0.005
 _STEP_S = 0.01  # how long SQLite itself waits for another process before it asks us again
 
 # What is wrong with the record, not with the file.
@@ -86,11 +86,12 @@ class SQLiteLedger(SQLiteCaps):
         self.deferred = self.durability == "queue"
         # Absolute now: the program may change its directory before the first call.
         self.path = (default_path() if path is None else Path(path).expanduser()).absolute()
+        self._where = str(self.path)
         self._busy_timeout_s = busy_timeout_s
         self._lock = threading.RLock()
         self._busy = self._resting = False
         self._exiting = False
-        self._connection: sqlite3.Connection | None = None
+        self._cursor: sqlite3.Cursor | None = None
         self._file: tuple[int, int] | None = None
         self._closer: weakref.finalize[..., SQLiteLedger] | None = None
         watch_forks(self)
@@ -142,7 +143,7 @@ class SQLiteLedger(SQLiteCaps):
         with self._held(patience_s):
             while True:
                 try:
-                    self._insert(self._opened(), row)
+                    self._insert(self._opened(patience_s), row)
                     break
                 except sqlite3.OperationalError as error:
                     # SQLite itself has waited for a step already.
@@ -165,7 +166,7 @@ class SQLiteLedger(SQLiteCaps):
         patience_s = self._busy_timeout_s if patience_s is None else patience_s
         deadline = time.monotonic() + patience_s
         with self._held(patience_s):
-            connection = self._opened_by(deadline)
+            connection = self._opened_by(deadline, patience_s)
             with all_or_nothing(connection, deadline):
                 yield connection
             if self._exiting:
@@ -220,7 +221,8 @@ class SQLiteLedger(SQLiteCaps):
         """
         rows = [row_of(record) for record in records]
         with self.transaction() as connection:
-            return sum(self._insert(connection, row) for row in rows)
+            cursor = connection.cursor()
+            return sum(self._insert(cursor, row) for row in rows)
 
     def replace_costs(self, changes: Sequence[tuple[str, int | None, int]]) -> None:
         """Give calls other costs, all together, and keep the former ones.
@@ -252,19 +254,20 @@ class SQLiteLedger(SQLiteCaps):
             LedgerError: The file is not a ledger, or one of a newer version.
         """
         with self.transaction() as connection:
-            values = {"before": instant(moment), "project": project, "limit": at_most}
+            told = ids_told(None, moment)[1][-1]
+            values = {"before": instant(moment), "told": told, "project": project, "limit": at_most}
             old = connection.execute(OLD, values).fetchall()
             connection.executemany("DELETE FROM former_costs WHERE call_id = ?", old)
             connection.executemany("DELETE FROM calls WHERE id = ?", old)
         return len(old)
 
     @staticmethod
-    def _insert(connection: sqlite3.Connection, row: tuple[Any, ...]) -> int:
+    def _insert(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> int:
         try:
-            return connection.execute(INSERT, row).rowcount
+            return cursor.execute(INSERT, row).rowcount
         except _REFUSALS:
             try:
-                return connection.execute(INSERT, coerced(row)).rowcount
+                return cursor.execute(INSERT, coerced(row)).rowcount
             except _REFUSALS as error:
                 raise LedgerError(f"record {row[0]!r} cannot be stored: {error}") from error
 
@@ -276,91 +279,52 @@ class SQLiteLedger(SQLiteCaps):
         with suppress(SinkUnavailableError), self._held():
             self._drop()
 
-    @contextmanager
-    def _held(self, patience_s: float | None = None) -> Iterator[None]:
+    def _held(self, patience_s: float | None = None) -> _Held:
         """Hold the connection; turn what SQLite and the system raise into `SinkUnavailableError`."""
-        # A re-entrant lock, not a plain one: this thread may come here again from a finalizer, at any bytecode, and
-        # must then be told so rather than wait for itself. `_busy` belongs to whoever has the lock.
-        if not self._lock.acquire(timeout=self._busy_timeout_s if patience_s is None else patience_s):
-            raise SinkUnavailableError(f"{self} is held by another thread")
-        try:
-            if self._busy:
-                raise SinkUnavailableError(f"{self} is in use further up on this thread")
-            self._busy = True
-            try:
-                yield
-            except sqlite3.Error as error:
-                if not is_busy(error):
-                    self._drop()  # whatever is wrong with it, a fresh one may do better
-                raise SinkUnavailableError(f"{self}: {error}") from error
-            except OSError as error:
-                raise SinkUnavailableError(f"{self}: {error}") from error
-            finally:
-                self._busy = False
-        finally:
-            self._lock.release()
+        return _Held(self, self._busy_timeout_s if patience_s is None else patience_s)
 
-    def _opened_by(self, deadline: float) -> sqlite3.Connection:
+    def _opened_by(self, deadline: float, patience_s: float = math.inf) -> sqlite3.Connection:
         """Return the connection; wait until the deadline for another process that is making the tables."""
         while True:
             try:
-                return self._opened()
+                return self._opened(patience_s).connection
             except sqlite3.OperationalError as error:
                 if not is_busy(error) or time.monotonic() >= deadline:
                     raise
 
-    def _opened(self) -> sqlite3.Connection:
-        if self._connection is not None:
+    def _opened(self, patience_s: float = math.inf) -> sqlite3.Cursor:
+        if self._cursor is not None:
             if self._closer is None or not self._closer.alive:
                 self._exiting = True  # the interpreter has closed it; nobody will close the next one
-            elif self._file == identity(self.path):
-                return self._connection
+            elif self._file == identity(self._where):
+                return self._cursor
             self._drop()  # the file was removed or replaced: what goes there now would be lost
         make_private(self.path)
         connection = sqlite3.connect(self.path, timeout=_STEP_S, isolation_level=None, check_same_thread=False)
         try:
-            self._prepare(connection)
-            file = identity(self.path)
+            prepare(
+                connection,
+                self.path,
+                time.monotonic() + self._busy_timeout_s,
+                may_take_long=patience_s >= self._busy_timeout_s,
+            )
+            if self.durability == "full":
+                connection.execute("PRAGMA synchronous = FULL")
+            file = identity(self._where)
         except BaseException:
             connection.close()
             raise
-        self._connection, self._file = connection, file
+        self._cursor, self._file = connection.cursor(), file
         self._closer = weakref.finalize(self, _close, connection, self._lock, self._busy_timeout_s)
-        return connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        version = version_of(connection, self.path)
-        deadline = time.monotonic() + self._busy_timeout_s
-        while True:
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                break
-            except sqlite3.OperationalError as error:
-                # Two making the file at once, each in the way of the other: SQLite does not wait here by itself.
-                if not is_busy(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(_RETRY_S)
-        connection.execute(f"PRAGMA synchronous = {'FULL' if self.durability == 'full' else 'NORMAL'}")
-        if version < len(MIGRATIONS):
-            self._migrate(connection)
-
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        with all_or_nothing(connection):
-            version = version_of(connection, self.path)  # again: another process may have been quicker
-            for statements in MIGRATIONS[version:]:
-                for statement in statements:
-                    is_table = statement.lstrip().startswith("CREATE TABLE")
-                    connection.execute(statement.rstrip() + _STRICT if is_table else statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        return self._cursor
 
     def _drop(self) -> None:
         if self._closer is not None:
             self._closer.detach()  # not called instead: late at exit that does nothing
-        if self._connection is not None:
+        if self._cursor is not None:
             with suppress(sqlite3.Error):
-                self._connection.close()
-        self._connection = self._file = self._closer = None
+                self._cursor.connection.close()
+        self._cursor = self._file = self._closer = None
 
     def before_fork(self, deadline: float) -> None:
         """Close the file, unless it is in use until the deadline, and have nobody open it before the fork.
@@ -385,9 +349,41 @@ class SQLiteLedger(SQLiteCaps):
         self._busy = False
         if self._closer is not None:
             self._closer.detach()
-        if self._connection is not None:
-            keep_for_ever(self._connection)  # SQLite forbids even closing a connection that came over a fork
-        self._connection = self._file = self._closer = None
+        if self._cursor is not None:
+            keep_for_ever(self._cursor)  # SQLite forbids even closing a connection that came over a fork
+        self._cursor = self._file = self._closer = None
+
+
+class _Held:
+    """The connection of a ledger while a thread has it. A class, as a generator takes three times as long."""
+
+    __slots__ = ("_ledger", "_patience_s")
+
+    def __init__(self, ledger: SQLiteLedger, patience_s: float) -> None:
+        self._ledger = ledger
+        self._patience_s = patience_s
+
+    def __enter__(self) -> None:
+        # A re-entrant lock, not a plain one: this thread may come here again from a finalizer, at any bytecode, and
+        # must then be told so rather than wait for itself. `_busy` belongs to whoever has the lock.
+        ledger = self._ledger
+        if not ledger._lock.acquire(timeout=self._patience_s):
+            raise SinkUnavailableError(f"{ledger} is held by another thread")
+        if ledger._busy:
+            ledger._lock.release()
+            raise SinkUnavailableError(f"{ledger} is in use further up on this thread")
+        ledger._busy = True
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        ledger = self._ledger
+        try:
+            if isinstance(error, sqlite3.Error) and not is_busy(error):
+                ledger._drop()  # whatever is wrong with it, a fresh one may do better
+        finally:
+            ledger._busy = False
+            ledger._lock.release()
+        if isinstance(error, (sqlite3.Error, OSError)):
+            raise SinkUnavailableError(f"{ledger}: {error}") from error
 
 
 def _close(connection: sqlite3.Connection, lock: threading.RLock, timeout_s: float) -> None:

@@ -9,6 +9,7 @@ from llm_toll_autopatch.ledger.groupings import TAG, Where, check_groupings, che
 from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.rollups import SUMS_OF_SUMS
 from llm_toll_autopatch.ledger.rows import COLUMNS
+from llm_toll_autopatch.ledger.starts import BLOCK, STRAY, TOLD, ids_told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "arrivals_query",
+    "block_of",
     "greatest_query",
+    "ordered_queries",
     "parts_queries",
-    "records_query",
+    "period_queries",
+    "start_of",
     "totals_query",
 ]
 
@@ -52,15 +56,11 @@ def _expression(grouping: str) -> Query:
     return (_TAG, [grouping.removeprefix(TAG)]) if grouping.startswith(TAG) else (_EXPRESSIONS[grouping], [])
 
 
-def _chosen(since: datetime | None, until: datetime | None, where: Where, *, by_time: bool = True) -> Query:
+def _chosen(since: datetime | None, until: datetime | None, where: Where) -> Query:
     """Return the `WHERE` of these calls, empty for all."""
     check_groupings(list(where))
     conditions, values = [], []
-    # All calls until some moment are most of them: to look each up by the index takes far longer than to read them all.
-    # The plus keeps SQLite from it.
-    after = "started_at >= ?" if by_time else "+started_at >= ?"
-    before = "started_at < ?" if by_time and since is not None else "+started_at < ?"
-    for condition, moment in ((after, since), (before, until)):
+    for condition, moment in (("started_at >= ?", since), ("started_at < ?", until)):
         if moment is not None:
             conditions.append(condition)
             values.append(instant(moment))
@@ -72,16 +72,46 @@ def _chosen(since: datetime | None, until: datetime | None, where: Where, *, by_
     return (" WHERE " + " AND ".join(conditions) if conditions else ""), values
 
 
-def records_query(
-    since: datetime | None, until: datetime | None, limit: int | None, where: Where, *, newest_first: bool
-) -> Query:
-    """Return what selects `COLUMNS` of calls in the order of their start."""
+def _found(since: datetime | None, until: datetime | None, where: Where) -> list[Query]:
+    """Return the `WHERE` of these calls in parts that have none in common, each of which is found quickly."""
     chosen, values = _chosen(since, until, where)
+    # All calls until some moment are most of them: to look each up by its id takes far longer than to read them all.
+    if since is None:
+        return [(chosen, values)]
+    told, ids = ids_told(since, until)
+    both = [*values, *ids]
+    return [(f"{chosen} AND {told}", both), (f"{chosen} AND NOT {told} AND {STRAY}", both)]
+
+
+def ordered_queries(
+    since: datetime | None, until: datetime | None, where: Where, *, newest_first: bool
+) -> tuple[Query, Query]:
+    """Return what selects `COLUMNS` of calls whose ids tell their block, in the order of these, and of all strays.
+
+    Strays are in the order of their starts, `start_of`. Blocks, `block_of`, are in it too; the calls of one are not.
+    """
+    chosen, values = _chosen(since, until, where)
+    and_ = f"{chosen} AND" if chosen else " WHERE"
+    told, ids = ids_told(since, until)
     way = " DESC" if newest_first else ""
+    columns = f"SELECT {', '.join(COLUMNS)} FROM calls"  # noqa: S608 - our own names
     return (
-        f"SELECT {', '.join(COLUMNS)} FROM calls{chosen} ORDER BY started_at{way}, id{way} LIMIT ?",  # noqa: S608 - our own names
-        [*values, -1 if limit is None else limit],
+        (f"{columns}{and_} {TOLD} AND {told} ORDER BY id{way}", [*values, *ids]),
+        (f"{columns}{and_} {STRAY} ORDER BY started_at{way}, id{way}", values),
     )
+
+
+_ID, _STARTED_AT = COLUMNS.index("id"), COLUMNS.index("started_at")
+
+
+def block_of(row: Sequence[Any]) -> str:
+    """Return the block of the id in a row of `COLUMNS`."""
+    return str(row[_ID][:BLOCK])
+
+
+def start_of(row: Sequence[Any]) -> tuple[str, str]:
+    """Return by what rows of `COLUMNS` are in the order of their start."""
+    return row[_STARTED_AT], row[_ID]
 
 
 _MEASURES = {"cost": "cost_nano_usd", "duration": "duration_s"}
@@ -90,10 +120,12 @@ _MEASURES = {"cost": "cost_nano_usd", "duration": "duration_s"}
 def greatest_query(measure: str, limit: int, since: datetime | None, until: datetime | None, where: Where) -> Query:
     """Return what selects `COLUMNS` of the calls with the most of a measure, the greatest first."""
     check_measure(measure)
-    chosen, values = _chosen(since, until, where)
     column = _MEASURES[measure]
+    found = _found(since, until, where)
+    values = [value for _, own in found for value in own]
     # The few rows first, by what little of them is needed for it: whole rows in the sorter would be far slower.
-    rows = f"SELECT rowid FROM calls{chosen} ORDER BY {column} DESC, started_at DESC LIMIT ?"  # noqa: S608 - our own names
+    parts = " UNION ALL ".join(f"SELECT rowid AS row, {column}, started_at FROM calls{chosen}" for chosen, _ in found)  # noqa: S608 - our own names
+    rows = f"SELECT row FROM ({parts}) ORDER BY {column} DESC, started_at DESC LIMIT ?"  # noqa: S608 - our own names
     query = (
         f"SELECT {', '.join(COLUMNS)} FROM calls WHERE rowid IN ({rows}) AND {column} IS NOT NULL"  # noqa: S608 - our own names
         f" ORDER BY {column} DESC, started_at DESC"
@@ -116,9 +148,15 @@ def arrivals_query(after: int, upto: int, where: Where, *, latest: int | None = 
 
 
 def totals_query(by: Sequence[str], since: datetime | None, until: datetime | None, where: Where) -> Query:
-    """Return what selects the groups' keys and sums, for `totals_of`, in the order of the keys."""
+    """Return what selects the groups' keys and sums, for `totals_of`, in the order of the keys; it reads all rows."""
     chosen, values = _chosen(since, until, where)
     return _grouped(by, _SUMS, f"calls{chosen}", values)
+
+
+def period_queries(by: Sequence[str], since: datetime, until: datetime | None, where: Where) -> Iterator[Query]:
+    """Yield what selects the same of a period part by part: the groups of each are to be added up."""
+    for chosen, values in _found(since, until, where):
+        yield _grouped(by, _SUMS, f"calls{chosen}", values)
 
 
 def parts_queries(
@@ -128,7 +166,7 @@ def parts_queries(
     chosen, values = _chosen(None, None, where)
     which = f"{chosen} {'AND' if chosen else 'WHERE'} segment IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
     yield _grouped(by, SUMS_OF_SUMS, f"rolled_calls{which}", [*values, json.dumps(parts.segments)])
-    chosen, values = _chosen(since, until, where, by_time=False)
+    chosen, values = _chosen(since, until, where)
     which = f"{chosen} {'AND' if chosen else 'WHERE'} rowid >= ? AND rowid < ?"
     for rows in parts.rows:
         yield _grouped(by, _SUMS, f"calls{which}", [*values, *rows])

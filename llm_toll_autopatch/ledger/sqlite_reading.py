@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
 import time
 from contextlib import closing, contextmanager, suppress
+from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llm_toll_autopatch.ledger import rollups, sqlite_queries
+from llm_toll_autopatch.ledger import rollups, sqlite_queries, starts
 from llm_toll_autopatch.ledger.errors import LedgerError, UnusableLedgerError
 from llm_toll_autopatch.ledger.groupings import TAG, check_groupings
 from llm_toll_autopatch.ledger.instants import instant
 from llm_toll_autopatch.ledger.reading import LedgerReader
 from llm_toll_autopatch.ledger.rows import record_of
 from llm_toll_autopatch.ledger.schema import APPLICATION_ID, MIGRATIONS
-from llm_toll_autopatch.ledger.sqlite_queries import arrivals_query
+from llm_toll_autopatch.ledger.sqlite_queries import arrivals_query, block_of, ordered_queries, start_of
 from llm_toll_autopatch.ledger.totals import totals_of
 
 if TYPE_CHECKING:
@@ -81,17 +83,34 @@ class SQLiteReader(LedgerReader):
             version = version_of(connection, self.path)
             has_sums = version >= rollups.SINCE and "hour" not in names  # sums are by the day
             parts = rollups.parts_of(connection, first, last, tags) if has_sums else None
-            if parts is None:
-                queries = [sqlite_queries.totals_query(by, since, until, where)] if version else []
-            else:
+            if parts is not None:
                 queries = list(sqlite_queries.parts_queries(by, since, until, where, parts))
-            rows = (row for query in queries for row in connection.execute(*query))
-            answer = [totals_of(row, len(by)) for row in rows] if parts is None else _added(rows, len(by))
+            elif version >= starts.SINCE and since is not None:
+                queries = list(sqlite_queries.period_queries(by, since, until, where))
+            else:
+                queries = [sqlite_queries.totals_query(by, since, until, where)] if version else []
+            answers = [found for query in queries if (found := connection.execute(*query).fetchall())]
+            rows = chain.from_iterable(answers)
+            answer = _added(rows, len(by)) if len(answers) > 1 else [totals_of(row, len(by)) for row in rows]
             connection.execute("COMMIT")
         took_s = time.monotonic() - start
         if has_sums and took_s > _LONG_S:
             self._sum_up(took_s / 2)
         return answer
+
+    def _ordered(
+        self, since: datetime | None, until: datetime | None, limit: int | None, where: Where, *, newest_first: bool
+    ) -> Iterator[tuple[Any, ...]]:
+        told, strays = ordered_queries(since, until, where, newest_first=newest_first)
+        with self._connected() as connection:
+            connection.execute("BEGIN")  # both answers are of one moment
+            if not version_of(connection, self.path):
+                return
+            blocks = groupby(connection.execute(*told), block_of)
+            in_order = chain.from_iterable(sorted(rows, key=start_of, reverse=newest_first) for _, rows in blocks)
+            others = connection.execute(*strays)
+            with closing(heapq.merge(in_order, others, key=start_of, reverse=newest_first)) as merged:
+                yield from islice(merged, limit)
 
     def _rows(self, query: str, values: Sequence[Any], since: int = 0) -> Iterator[tuple[Any, ...]]:
         """Yield the answer's rows. What is there `since` a version is empty in older ledgers, and without one."""
