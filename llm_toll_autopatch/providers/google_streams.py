@@ -20,7 +20,7 @@ from llm_toll_autopatch.metering import Call, outcome_of
 from llm_toll_autopatch.meters import Lifecycle
 from llm_toll_autopatch.providers import calls
 from llm_toll_autopatch.providers.steps import Under
-from llm_toll_autopatch.streams import AsyncStreamProxy, StreamProxy, outcome_of_exit
+from llm_toll_autopatch.streams import AsyncStreamProxy, CloseAsync, StreamProxy, outcome_of_exit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -149,6 +149,9 @@ class _AsyncHeld(AsyncStreamProxy):
 
     aclose = close
 
+    def _self_closer(self) -> CloseAsync:
+        return self._self_meter.close
+
     async def asend(self, value: Any) -> Any:
         """Advance the generator."""
         return await self._self_step(self.__wrapped__.asend(value))
@@ -214,12 +217,7 @@ def _handed_out(chunks: Any, session: Session) -> _Held:
 
 def _handed_out_async(chunks: Any, session: Session) -> _AsyncHeld:
     session.chunks = chunks
-    return _AsyncHeld(
-        chunks,
-        session,
-        close_on_break=session.active.close_on_break,
-        close=session.close,
-    )
+    return _AsyncHeld(chunks, session, close_on_break=session.active.close_on_break)
 
 
 def held_async(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
