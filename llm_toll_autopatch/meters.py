@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,11 +41,13 @@ class Lifecycle:
         calls: The calls below, open or not, or the meters of tracked streams.
     """
 
-    __slots__ = ("allowance", "calls")
+    __slots__ = ("calls",)
+
+    allowance: ClassVar[None] = None
+    """The streams below have theirs."""
 
     def __init__(self, calls: Iterable[Any] = ()) -> None:
-        self.calls = list(calls)
-        self.allowance: Allowance | None = None  # the streams below have theirs
+        self.calls = tuple(calls)
 
     def feed(self, _chunk: Any) -> bool:
         """Let the chunk pass."""

@@ -34,13 +34,32 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncStreamProxy",
+    "CloseAsync",
     "StreamProxy",
+    "close_soon",
     "outcome_of_exit",
 ]
 
 _closing: set[asyncio.Task[None]] = set()  # the event loop itself keeps no reference to a task
 
 CloseAsync = Callable[[], Awaitable[Any]]
+
+
+class _AsWrapped(str):
+    """An attribute of a class of proxies, whose proxies say what their streams do."""
+
+    __slots__ = ("_name",)
+
+    _name: str
+
+    def __new__(cls, value: str, name: str) -> Self:
+        """Return the class's own value, for the attribute `name`."""
+        own = super().__new__(cls, value)
+        own._name = name
+        return own
+
+    def __get__(self, proxy: Any, owner: type) -> Any:
+        return self if proxy is None else getattr(proxy.__wrapped__, self._name)
 
 
 class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
@@ -50,9 +69,19 @@ class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
 
     def __init__(self, stream: Any, meter: Meter, *, close_on_break: bool = True) -> None:
         super().__init__(stream)
+        # wrapt gives each proxy a dictionary for these two alone: 120 bytes of each open stream.
+        own = self.__self_dict__
+        own.pop("__module__", None)
+        own.pop("__doc__", None)
+        if not own:
+            own.clear()
         self._self_meter = meter
         self._self_close_on_break = close_on_break
         self._self_original = True
+
+    def __init_subclass__(cls) -> None:
+        for name in ("__module__", "__doc__"):
+            setattr(cls, name, _AsWrapped(cls.__dict__[name] or "", name))
 
     def __repr__(self) -> str:
         return repr(self.__wrapped__)
@@ -85,7 +114,7 @@ class StreamProxy(_Proxy):
         return self if sys._getframe(1).f_code.co_name == "__next__" else self._self_loop()
 
     def _self_loop(self) -> Iterator[Any]:
-        # A generator's frame is held while it is open, and by how many names and how deep a stack it has: few, and flat.
+        # Names and depth of the stack are held with the frame while the generator is open: few, and flat.
         meter: Any = self._self_meter
         reader = _reader_of(meter)
         try:
@@ -93,20 +122,22 @@ class StreamProxy(_Proxy):
                 try:
                     if reader.feed(chunk):
                         continue
-                except Exception as error:
-                    _unread(meter, error)
+                except Exception:
+                    _unread(meter)
                 if reader is not meter:
                     if not meter.chunks:
                         meter.note_first(chunk)
                     meter.chunks += 1
                 yield chunk
-        except BaseException as error:
-            self._self_left(error)
+        except BaseException:
+            self._self_left()
             raise
         meter.end("completed")
 
-    def _self_left(self, error: BaseException) -> None:
-        """See to the end of a loop that `error` ended; `GeneratorExit` is its `break`."""
+    def _self_left(self) -> None:
+        """See to the end of a loop that the current exception ended; `GeneratorExit` is its `break`."""
+        error = sys.exception()
+        assert error is not None
         if not isinstance(error, GeneratorExit):
             self._self_finish(outcome_of(error), error)
         elif self._self_close_on_break:
@@ -231,7 +262,7 @@ class AsyncStreamProxy(_Proxy):
         self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False
     ) -> None:
         if self._self_meter.end(outcome, error, from_finalizer=from_finalizer):
-            _close_soon(self._self_closer(), self._self_home)
+            close_soon(self._self_closer(), self._self_home)
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):  # an `__init__` that raised
@@ -263,8 +294,8 @@ class _AsyncSteps:
                 try:
                     if reader.feed(chunk):
                         continue
-                except Exception as error:
-                    _unread(meter, error)
+                except Exception:
+                    _unread(meter)
                 if reader is not meter:
                     if not meter.chunks:
                         meter.note_first(chunk)
@@ -302,11 +333,14 @@ def _reader_of(meter: Any) -> Any:
     return meter.reader if type(meter) is Call else meter
 
 
-def _unread(meter: Any, error: Exception) -> None:
+def _unread(meter: Any) -> None:
+    """Note the current exception: a reader's."""
+    error = sys.exception()
+    assert error is not None
     failures.note(f"reading a chunk of {getattr(meter, 'method', 'a stream')}", error)
 
 
-def _close_soon(close: CloseAsync, home: asyncio.AbstractEventLoop | None) -> None:
+def close_soon(close: CloseAsync, home: asyncio.AbstractEventLoop | None) -> None:
     """Close an async stream from code that cannot await: on the running event loop, else on its own one if it lives.
 
     Without either nobody can await the closing; the transport is then closed when it is collected.

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
-import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 from llm_toll_autopatch import settings, streams
 from llm_toll_autopatch.budgets.stopping import watched, watched_async
@@ -20,7 +20,7 @@ from llm_toll_autopatch.metering import Call, outcome_of
 from llm_toll_autopatch.meters import Lifecycle
 from llm_toll_autopatch.providers import calls
 from llm_toll_autopatch.providers.steps import Under
-from llm_toll_autopatch.streams import AsyncStreamProxy, CloseAsync, StreamProxy, outcome_of_exit
+from llm_toll_autopatch.streams import AsyncStreamProxy, CloseAsync, StreamProxy, close_soon, outcome_of_exit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -50,13 +50,12 @@ class Session(Lifecycle):
         super().__init__()
         self.active = active
         self.chunks: Any = None
-        self._connections: list[Any] = []
+        self._connections: list[Any] | None = None
 
     def sent(self, call: Call, connections: list[Any] | None = None) -> None:
         """Take note of a request, and of what holds its connection."""
-        self.calls = [each for each in self.calls if each.open]
-        self.calls.append(call)
-        self._connections = [] if connections is None else connections
+        self.calls = (*[each for each in self.calls if each.open], call)
+        self._connections = connections
 
     @property
     def busy(self) -> bool:
@@ -173,7 +172,7 @@ class _AsyncHeld(AsyncStreamProxy):
             raise
 
 
-async def _release(connections: list[Any]) -> None:
+async def _release(connections: list[Any] | None) -> None:
     """Close the responses of the HTTP library (httpx2, httpx or aiohttp) below the SDK's own."""
     while connections:
         response = connections.pop().response_stream
@@ -289,13 +288,20 @@ def counted(chunks: Iterator[Any], call: Call) -> Iterator[Any]:
         for chunk in watched(chunks, call):
             call.feed(chunk)
             yield chunk
-    except GeneratorExit:
-        call.end("closed")
-        raise
-    except BaseException as error:
-        call.end(outcome_of(error), error)
+    except BaseException:
+        _given_up(call)
         raise
     call.end("completed")
+
+
+def _given_up(call: Call) -> None:
+    """End the call of a request whose chunks are given up on account of the current exception."""
+    error = sys.exception()
+    assert error is not None
+    if isinstance(error, GeneratorExit):
+        call.end("closed")
+    else:
+        call.end(outcome_of(error), error)
 
 
 def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
@@ -314,14 +320,9 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
         except BaseException as error:
             call.end(outcome_of(error), error)
             raise
-        counting = counted_async(chunks, call, connections)
         if session is not None:
             session.sent(call, connections)
-        else:
-            # Nobody above tells how it ends. With a session this would speak too soon: a generator's weak references
-            # die before the generator sees that it is closed, and older versions drop it while the user closes theirs.
-            weakref.finalize(counting, call.end, "abandoned", from_finalizer=True)
-        return counting
+        return counted_async(chunks, call, connections, held=session is not None)
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         return calls.named_like(wrapped, send(wrapped, instance, args, kwargs))
@@ -329,24 +330,80 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     return wrapper
 
 
-async def counted_async(
-    chunks: AsyncIterator[Any], call: Call, connections: list[Any] | None = None
+def counted_async(
+    chunks: AsyncIterator[Any], call: Call, connections: list[Any] | None = None, *, held: bool = False
 ) -> AsyncIterator[Any]:
-    """Pass on the chunks of one request, end its call when they end or are given up, and release its connections."""
-    try:
-        async for chunk in watched_async(chunks, call):
-            call.feed(chunk)
-            yield chunk
-    except BaseException as error:
-        if isinstance(error, GeneratorExit):
-            call.end("closed")
-        else:
-            call.end(outcome_of(error), error)
-        with contextlib.suppress(Exception):
-            await _release(connections or [])
-        raise
-    call.end("completed")
-    await call.written()
+    """Pass on the chunks of one request, end its call when they end or are given up, and release its connections.
+
+    Args:
+        chunks: The SDK's async generator.
+        call: The request's.
+        connections: What holds its connection.
+        held: Whether a session is above, which tells how the stream that the user holds ends.
+    """
+    return _Counted(chunks, call, connections, held=held)
+
+
+class _Counted:
+    """The chunks of one async request.
+
+    An async generator would hold its frame, and the event loop a weak reference to it, while the stream is open.
+    """
+
+    __slots__ = ("_call", "_chunks", "_connections", "_held")
+
+    def __init__(self, chunks: AsyncIterator[Any], call: Call, connections: list[Any] | None, *, held: bool) -> None:
+        self._call = call
+        self._chunks = watched_async(chunks, call)
+        self._connections = connections
+        self._held = held
+
+    @property
+    def ag_running(self) -> bool:
+        """Whether somebody waits for a chunk."""
+        return bool(getattr(self._chunks, "ag_running", False))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        call = self._call
+        try:
+            async for chunk in self._chunks:
+                call.feed(chunk)
+                return chunk
+        except GeneratorExit:  # in which nothing can be awaited
+            _given_up(call)
+            raise
+        except BaseException:
+            if not self.ag_running:  # else this step is one too many
+                _given_up(call)
+                with contextlib.suppress(Exception):
+                    await _release(self._connections)
+            raise
+        call.end("completed")
+        await call.written()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Close the SDK's generator, which refuses while somebody waits for a chunk; then give up the request."""
+        if (close := getattr(self._chunks, "aclose", None)) is not None:
+            await close()
+        await _closed(self._call, self._connections)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # an `__init__` that raised
+            if (call := self._call).open:
+                if not self._held:
+                    call.end("abandoned", from_finalizer=True)
+                # Who is above is about to say how it ended, if it was not the SDK that has dropped this one request.
+                close_soon(partial(_closed, call, self._connections), None)
+
+
+async def _closed(call: Call, connections: list[Any] | None) -> None:
+    """End the call of a request that is given up, and release its connection."""
+    call.end("closed")
+    await _release(connections)
 
 
 def answered(target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
