@@ -225,6 +225,9 @@ class AsyncStreamProxy(_Proxy):
     def __aiter__(self) -> AsyncIterator[Any]:
         if not self._self_close_on_break or sys._getframe(1).f_code.co_name == "__anext__":
             return self
+        return self._self_loop()
+
+    def _self_loop(self) -> AsyncIterator[Any]:
         return _AsyncLoop(self)
 
     def __anext__(self) -> Awaitable[Any]:

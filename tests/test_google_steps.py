@@ -262,3 +262,53 @@ def _nothing_is_left(sink: MemorySink) -> Iterator[None]:
     yield
     assert google_streams.current() is None
     assert not ours()
+
+
+def test_a_loop_that_has_not_begun_lends_its_name_to_nobody(client: Any, sink: MemorySink) -> None:
+    """A request that is sent while a loop stands ready is not taken for the loop's own, nor is the one after it."""
+    with scope(project="looped"):
+        stream = client.models.generate_content_stream(model=GEMINI, contents=PROMPT)
+    loop = iter(stream)
+    with scope(project="other"):
+        assert list(client.models._generate_content_stream(model=GEMINI, contents=PROMPT))
+    assert next(loop)
+    with scope(project="other"):
+        assert list(client.models._generate_content_stream(model=GEMINI, contents=PROMPT))
+    assert list(loop)
+    assert [record.project for record in sink.records] == ["other", "other", "looped"]
+    assert outcomes(sink) == ["completed"] * 3
+
+
+async def test_an_async_loop_that_has_not_begun_lends_its_name_to_nobody(aclient: Any, sink: MemorySink) -> None:
+    """The same, async; a loop that was ready and is dropped is known to nobody either."""
+    with scope(project="looped"):
+        stream = await aclient.models.generate_content_stream(model=GEMINI + "+first=50", contents=PROMPT)
+    loop = aiter(stream)
+
+    async def other() -> None:
+        with scope(project="other"):
+            async for _ in await aclient.models._generate_content_stream(model=GEMINI, contents=PROMPT):
+                pass
+
+    await other()
+    step = asyncio.ensure_future(anext(loop))
+    await asyncio.sleep(0.01)
+    await other()  # while the loop waits for its first chunk
+    assert await step
+    assert [chunk async for chunk in loop]
+    assert [record.project for record in sink.records] == ["other", "other", "looped"]
+    assert outcomes(sink) == ["completed"] * 3
+    dropped = aiter(await aclient.models.generate_content_stream(model=GEMINI, contents=PROMPT))
+    del dropped
+    assert google_streams._beginning.session is None
+
+
+def test_a_loop_that_fails_before_its_request_leaves_nothing(client: Any, sink: MemorySink) -> None:
+    """The SDK refuses the arguments when the loop begins; a request after that is its own."""
+    stream = client.models.generate_content_stream(model=GEMINI, contents=PROMPT, config={"temperature": "warm"})
+    with pytest.raises(ValueError, match="temperature"):
+        list(stream)
+    assert google_streams._beginning.session is None
+    with scope(project="other"):
+        assert list(client.models._generate_content_stream(model=GEMINI, contents=PROMPT))
+    assert [record.project for record in sink.records] == ["other"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
+import threading
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -54,7 +55,8 @@ class Session(Lifecycle):
 
     def sent(self, call: Call, connections: list[Any] | None = None) -> None:
         """Take note of a request, and of what holds its connection."""
-        self.calls = (*[each for each in self.calls if each.open], call)
+        before = self.below
+        self.below = call if before is None or not before.open else _Both(before, call)
         self._connections = connections
 
     @property
@@ -63,8 +65,14 @@ class Session(Lifecycle):
         chunks = getattr(self.chunks, "generator", self.chunks)
         return bool(getattr(chunks, "gi_running", False) or getattr(chunks, "ag_running", False))
 
+    def begins(self) -> None:
+        """Note that a loop over the stream begins on this thread, with which the first request will be sent."""
+        _beginning.session = self
+
     def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
         """End the request that is open; return False when none was, or when somebody else still reads it."""
+        if _beginning.session is self:
+            _beginning.session = None
         return not self.busy and super().end(outcome, error, from_finalizer=from_finalizer)
 
     async def close(self) -> None:
@@ -77,7 +85,46 @@ class Session(Lifecycle):
                 await _release(self._connections)
 
 
+class _Both:
+    """Two requests of one stream: the SDK has dropped the first, whose end is still to come."""
+
+    def __init__(self, first: Any, second: Call) -> None:
+        self._two = (first, second)
+
+    @property
+    def open(self) -> bool:
+        """Whether any of them is open."""
+        return any(each.open for each in self._two)
+
+    def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
+        """End those that are open; return False when none was."""
+        ended = [each.end(outcome, error, from_finalizer=from_finalizer) for each in self._two]
+        return any(ended)
+
+    async def written(self) -> None:
+        """Wait until the records of both are written, within a bound."""
+        for each in self._two:
+            await each.written()
+
+
 _connections: ContextVar[list[Any] | None] = ContextVar("llm_toll_google_connections", default=None)
+
+
+class _Beginning(threading.local):
+    session: Session | None = None
+
+
+_beginning = _Beginning()
+
+
+def _sender() -> Session | None:
+    """Return the stream on whose behalf a request of `generate_content_stream` is sent.
+
+    For the first request of a loop that is the one that begins on this thread, if it is being advanced and has sent
+    nothing yet: then nobody has to look at the call stack, whose frames would be held as long as the stream is open.
+    """
+    session, _beginning.session = _beginning.session, None
+    return session if session is not None and session.below is None and session.busy else current()
 
 
 def current() -> Session | None:
@@ -88,7 +135,8 @@ def current() -> Session | None:
     """
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals is _STEPS or frame.f_globals is _FIRST_STEPS:
+        ours = frame.f_globals is _STEPS or frame.f_globals is _FIRST_STEPS
+        if ours and "meter" in frame.f_code.co_varnames:
             meter = frame.f_locals.get("meter")
             if isinstance(meter, Session):
                 return meter
@@ -118,6 +166,10 @@ class _Held(StreamProxy):
 
     _self_meter: Session
 
+    def _self_loop(self) -> Iterator[Any]:
+        self._self_meter.begins()
+        return super()._self_loop()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Any:
@@ -134,6 +186,10 @@ class _AsyncHeld(AsyncStreamProxy):
     """The async generator that the user holds."""
 
     _self_meter: Session
+
+    def _self_loop(self) -> AsyncIterator[Any]:
+        self._self_meter.begins()
+        return super()._self_loop()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -262,28 +318,37 @@ def hold(is_stream: Callable[[Any], bool], *, is_async: bool) -> Wrapper:
 def streamed(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap the private method that sends one request and returns its chunks as a generator."""
 
-    def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Any]:
-        # The request is sent with the first `next`, as by the SDK's own generator: one that is never asked is free.
-        session = current()
+    def begin(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Iterator[Any], Call | None]:
+        session = _sender()
         active = settings.active() if session is None else session.active
         call = None if active is None else calls.begin(target, caller, instance, kwargs, active)[0]
-        chunks = wrapped(*args, **kwargs)
-        if call is None:
-            yield from chunks
-            return
-        call.stream = True
-        if session is not None:
-            session.sent(call)
-        yield from counted(chunks, call)
+        if call is not None:
+            call.stream = True
+            if session is not None:
+                session.sent(call)
+        return wrapped(*args, **kwargs), call
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        return send(wrapped, instance, args, kwargs)
+        return _asked(partial(begin, wrapped, instance, args, kwargs))
 
     return wrapper
 
 
 def counted(chunks: Iterator[Any], call: Call) -> Iterator[Any]:
     """Pass on the chunks of one request, and end its call when they end or are given up."""
+    return _asked(None, chunks, call)
+
+
+def _asked(begin: Any, chunks: Any = (), call: Call | None = None) -> Iterator[Any]:
+    # The request is sent with the first `next`, as by the SDK's own generator: one that is never asked is free.
+    if begin is not None:
+        chunks, call = begin()
+        begin = None  # and the arguments with it
+    if call is None:
+        yield from chunks
+        return
     try:
         for chunk in watched(chunks, call):
             call.feed(chunk)
@@ -308,7 +373,7 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap the private method that sends one request and returns, when awaited, its chunks as an async generator."""
 
     async def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        session = current()
+        session = _sender()
         active = settings.active() if session is None else session.active
         call = None if active is None else (await calls.begin_async(target, caller, instance, kwargs, active))[0]
         if call is None:
