@@ -303,6 +303,22 @@ async def test_an_async_loop_that_has_not_begun_lends_its_name_to_nobody(aclient
     assert google_streams._beginning.session is None
 
 
+async def test_a_loop_that_goes_on_lends_its_name_to_nobody(aclient: Any, sink: MemorySink) -> None:
+    """A loop over a stream whose request has been sent begins none: one that is sent while it waits is another's."""
+    with scope(project="looped"):
+        stream = await aclient.models.generate_content_stream(model=GEMINI + "+chunks=3+delay=50", contents=PROMPT)
+    assert await anext(stream)
+    loop = aiter(stream)
+    step = asyncio.ensure_future(anext(loop))
+    await asyncio.sleep(0.01)
+    with scope(project="other"):
+        assert [chunk async for chunk in await aclient.models._generate_content_stream(model=GEMINI, contents=PROMPT)]
+    assert await step
+    async for _ in loop:
+        pass
+    assert [record.project for record in sink.records] == ["other", "looped"]
+
+
 def test_a_loop_that_fails_before_its_request_leaves_nothing(client: Any, sink: MemorySink) -> None:
     """The SDK refuses the arguments when the loop begins; a request after that is its own."""
     stream = client.models.generate_content_stream(model=GEMINI, contents=PROMPT, config={"temperature": "warm"})
