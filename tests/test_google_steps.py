@@ -29,7 +29,7 @@ from test_google_streams import (
 )  # fmt: skip
 
 from llm_toll_autopatch import MemorySink, scope
-from llm_toll_autopatch.providers import google_streams
+from llm_toll_autopatch.providers import google_sessions
 from llm_toll_autopatch.simulator import Simulator
 
 __all__ = ["aclient", "client", "sink"]  # fixtures
@@ -224,7 +224,7 @@ async def test_tools_see_nothing_of_ours(aclient: Any, sink: MemorySink) -> None
 
     async def task() -> None:
         note()
-        assert google_streams.current() is None
+        assert google_sessions.current() is None
 
     async def tool(city: str) -> str:
         """Look around."""
@@ -239,7 +239,7 @@ async def test_tools_see_nothing_of_ours(aclient: Any, sink: MemorySink) -> None
     )
     async for _ in stream:
         note()
-        assert google_streams.current() is None
+        assert google_sessions.current() is None
     assert len(seen) > 4
     assert not any(seen)
 
@@ -260,7 +260,7 @@ def test_nobody_else_s_stream_is_on_the_stack(client: Any, sink: MemorySink, sim
 @pytest.fixture(autouse=True)
 def _nothing_is_left(sink: MemorySink) -> Iterator[None]:
     yield
-    assert google_streams.current() is None
+    assert google_sessions.current() is None
     assert not ours()
 
 
@@ -300,7 +300,7 @@ async def test_an_async_loop_that_has_not_begun_lends_its_name_to_nobody(aclient
     assert outcomes(sink) == ["completed"] * 3
     dropped = aiter(await aclient.models.generate_content_stream(model=GEMINI, contents=PROMPT))
     del dropped
-    assert google_streams._beginning.session is None
+    assert google_sessions._beginning.session is None
 
 
 async def test_a_loop_that_goes_on_lends_its_name_to_nobody(aclient: Any, sink: MemorySink) -> None:
@@ -324,7 +324,7 @@ def test_a_loop_that_fails_before_its_request_leaves_nothing(client: Any, sink: 
     stream = client.models.generate_content_stream(model=GEMINI, contents=PROMPT, config={"temperature": "warm"})
     with pytest.raises(ValueError, match="temperature"):
         list(stream)
-    assert google_streams._beginning.session is None
+    assert google_sessions._beginning.session is None
     with scope(project="other"):
         assert list(client.models._generate_content_stream(model=GEMINI, contents=PROMPT))
     assert [record.project for record in sink.records] == ["other"]

@@ -1,25 +1,29 @@
 """Google's generate_content streams, above the several requests that each may send.
 
-The meter sits on the SDK's private methods that send exactly one request each, the proxy on what the user holds. The
-call stack tells the one about the other: whoever sends a request looks up for the stream that is being advanced. So a
-chunk costs nothing here, and what runs in between, or in a task or thread that a tool starts, inherits nothing.
+The meter sits on the SDK's private methods that send exactly one request each, the proxy on what the user holds;
+`google_sessions` tells the one about the other.
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import sys
-import threading
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from llm_toll_autopatch import settings, streams
+from llm_toll_autopatch import settings
 from llm_toll_autopatch.budgets.stopping import watched, watched_async
 from llm_toll_autopatch.metering import Call, outcome_of
-from llm_toll_autopatch.meters import Lifecycle
 from llm_toll_autopatch.providers import calls
+from llm_toll_autopatch.providers.google_sessions import (
+    Session,
+    current,
+    on_behalf_of,
+    on_behalf_of_async,
+    release,
+    sender,
+)  # fmt: skip
 from llm_toll_autopatch.providers.steps import Under
 from llm_toll_autopatch.streams import AsyncStreamProxy, CloseAsync, StreamProxy, close_soon, outcome_of_exit
 
@@ -28,137 +32,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
-    from llm_toll_autopatch.records import Outcome
-    from llm_toll_autopatch.settings import Settings
 
 __all__ = [
-    "Session", "answered", "configured", "counted", "counted_async", "current", "held", "held_async", "hold",
-    "streamed", "streamed_async",
+    "answered", "counted", "counted_async", "held", "held_async", "hold", "streamed", "streamed_async",
 ]  # fmt: skip
 
 
-class Session(Lifecycle):
-    """A stream as the user holds it, above the requests that it sends one after the other.
-
-    Attributes:
-        active: The configuration when the user asked for the stream; it counts for all its requests.
-        chunks: The SDK's generator, or its stream around one.
-    """
-
-    __slots__ = ("_connections", "active", "chunks")
-
-    def __init__(self, active: Settings) -> None:
-        super().__init__()
-        self.active = active
-        self.chunks: Any = None
-        self._connections: list[Any] | None = None
-
-    def sent(self, call: Call, connections: list[Any] | None = None) -> None:
-        """Take note of a request, and of what holds its connection."""
-        before = self.below
-        self.below = call if before is None or not before.open else _Both(before, call)
-        self._connections = connections
-
-    @property
-    def busy(self) -> bool:
-        """Whether somebody waits for a chunk at this moment: then nobody else can close the generator."""
-        chunks = getattr(self.chunks, "generator", self.chunks)
-        return bool(getattr(chunks, "gi_running", False) or getattr(chunks, "ag_running", False))
-
-    def begins(self) -> None:
-        """Note that a loop over the stream begins on this thread, with which the first request will be sent."""
-        _beginning.session = self
-
-    def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
-        """End the request that is open; return False when none was, or when somebody else still reads it."""
-        if _beginning.session is self:
-            _beginning.session = None
-        return not self.busy and super().end(outcome, error, from_finalizer=from_finalizer)
-
-    async def close(self) -> None:
-        """Close the user's async generator, and the connection, which the SDK leaves open until the next collection."""
-        chunks = self.chunks
-        try:
-            await (chunks.aclose() if hasattr(chunks, "aclose") else chunks.close())
-        finally:
-            if not self.busy:
-                await _release(self._connections)
-
-
-class _Both:
-    """Two requests of one stream: the SDK has dropped the first, whose end is still to come."""
-
-    def __init__(self, first: Any, second: Call) -> None:
-        self._two = (first, second)
-
-    @property
-    def open(self) -> bool:
-        """Whether any of them is open."""
-        return any(each.open for each in self._two)
-
-    def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
-        """End those that are open; return False when none was."""
-        ended = [each.end(outcome, error, from_finalizer=from_finalizer) for each in self._two]
-        return any(ended)
-
-    async def written(self) -> None:
-        """Wait until the records of both are written, within a bound."""
-        for each in self._two:
-            await each.written()
-
-
 _connections: ContextVar[list[Any] | None] = ContextVar("llm_toll_google_connections", default=None)
-
-
-class _Beginning(threading.local):
-    session: Session | None = None
-
-
-_beginning = _Beginning()
-
-
-def _sender() -> Session | None:
-    """Return the stream on whose behalf a request of `generate_content_stream` is sent.
-
-    For the first request of a loop that is the one that begins on this thread, if it is being advanced and has sent
-    nothing yet: then nobody has to look at the call stack, whose frames would be held as long as the stream is open.
-    """
-    session, _beginning.session = _beginning.session, None
-    return session if session is not None and session.below is None and session.busy else current()
-
-
-def current() -> Session | None:
-    """Return the stream on whose behalf the SDK is running: that of the nearest step on the call stack.
-
-    Such a step is a frame of `streams`, or one of the two below, whose `meter` is a session. Looking costs a few
-    microseconds a request, and about 1 KB while a stream is open, since the frames of generators stay.
-    """
-    frame = sys._getframe(1)
-    while frame is not None:
-        ours = frame.f_globals is _STEPS or frame.f_globals is _FIRST_STEPS
-        if ours and "meter" in frame.f_code.co_varnames:
-            meter = frame.f_locals.get("meter")
-            if isinstance(meter, Session):
-                return meter
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
-
-
-_STEPS, _FIRST_STEPS = vars(streams), globals()
-
-
-def _on_behalf_of(meter: Session, send: Callable[[], Any]) -> Any:  # noqa: ARG001 - `current` looks for it
-    return send()
-
-
-async def _on_behalf_of_async(meter: Session, sending: Awaitable[Any]) -> Any:  # noqa: ARG001 - the same
-    return await sending
-
-
-def configured() -> Settings | None:
-    """Return the configuration that counts for a request: that of the stream on whose behalf it is sent."""
-    session = current()
-    return settings.active() if session is None else session.active
 
 
 class _Held(StreamProxy):
@@ -218,7 +98,7 @@ class _AsyncHeld(AsyncStreamProxy):
     async def _self_step(self, step: Awaitable[Any]) -> Any:
         session = self._self_meter
         try:
-            return await _on_behalf_of_async(session, step)
+            return await on_behalf_of_async(session, step)
         except StopAsyncIteration:
             session.end("completed")
             await session.written()
@@ -226,15 +106,6 @@ class _AsyncHeld(AsyncStreamProxy):
         except BaseException as error:
             self._self_finish(outcome_of(error), error)
             raise
-
-
-async def _release(connections: list[Any] | None) -> None:
-    """Close the responses of the HTTP library (httpx2, httpx or aiohttp) below the SDK's own."""
-    while connections:
-        response = connections.pop().response_stream
-        close = getattr(response, "aclose", None) or getattr(response, "close", None)
-        if close is not None and inspect.isawaitable(closing := close()):
-            await closing
 
 
 def _asked_by_a_chat() -> bool:
@@ -280,7 +151,7 @@ def held_async(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
 
     async def hand_out(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], session: Session) -> Any:
         try:
-            chunks = await _on_behalf_of_async(session, wrapped(*args, **kwargs))
+            chunks = await on_behalf_of_async(session, wrapped(*args, **kwargs))
         except BaseException as error:
             session.end(outcome_of(error), error)  # some versions send the first request here
             raise
@@ -299,7 +170,7 @@ def hold(is_stream: Callable[[Any], bool], *, is_async: bool) -> Wrapper:
     """Wrap a method that sends its first request at once and returns either an answer or a stream."""
 
     async def send(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], session: Session) -> Any:
-        answer = await _on_behalf_of_async(session, wrapped(*args, **kwargs))
+        answer = await on_behalf_of_async(session, wrapped(*args, **kwargs))
         return _handed_out_async(answer, session) if is_stream(answer) else answer
 
     def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -309,7 +180,7 @@ def hold(is_stream: Callable[[Any], bool], *, is_async: bool) -> Wrapper:
         session = Session(active)
         if is_async:
             return calls.named_like(wrapped, send(wrapped, args, kwargs, session))
-        answer = _on_behalf_of(session, lambda: wrapped(*args, **kwargs))
+        answer = on_behalf_of(session, lambda: wrapped(*args, **kwargs))
         return _handed_out(answer, session) if is_stream(answer) else answer
 
     return wrapper
@@ -321,7 +192,7 @@ def streamed(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     def begin(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Iterator[Any], Call | None]:
-        session = _sender()
+        session = sender()
         active = settings.active() if session is None else session.active
         call = None if active is None else calls.begin(target, caller, instance, kwargs, active)[0]
         if call is not None:
@@ -373,7 +244,7 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap the private method that sends one request and returns, when awaited, its chunks as an async generator."""
 
     async def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        session = _sender()
+        session = sender()
         active = settings.active() if session is None else session.active
         call = None if active is None else (await calls.begin_async(target, caller, instance, kwargs, active))[0]
         if call is None:
@@ -444,7 +315,7 @@ class _Counted:
             if not self.ag_running:  # else this step is one too many
                 _given_up(call)
                 with contextlib.suppress(Exception):
-                    await _release(self._connections)
+                    await release(self._connections)
             raise
         call.end("completed")
         await call.written()
@@ -468,7 +339,7 @@ class _Counted:
 async def _closed(call: Call, connections: list[Any] | None) -> None:
     """End the call of a request that is given up, and release its connection."""
     call.end("closed")
-    await _release(connections)
+    await release(connections)
 
 
 def answered(target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
