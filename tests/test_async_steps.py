@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 from sources import ASYNC, GEMINI, PROMPT, Source, async_clients_of
 
-from llm_toll_autopatch import MemorySink, flush, patched, track_costs
+from llm_toll_autopatch import MemorySink, flush, patched, settings, track_costs
+from llm_toll_autopatch.metering import Call
+from llm_toll_autopatch.providers import google_streams
+from llm_toll_autopatch.providers.google_sessions import Session
+from llm_toll_autopatch.readers.generate_content import GenerateContent
+from llm_toll_autopatch.settings import Settings
 from llm_toll_autopatch.simulator import Simulator
 
 pytestmark = pytest.mark.filterwarnings("ignore::llm_toll_autopatch.TokenEstimateWarning")
@@ -153,3 +158,64 @@ async def test_a_request_that_nobody_holds_may_be_closed(sim: Simulator) -> None
             await asyncio.to_thread(request.wait, 5)
     assert (record.outcome, record.chunks) == ("closed", 1)
     assert request.hung_up
+
+
+@pytest.mark.parametrize("source", [each for each in ASYNC if each.name != "anthropic stream"], ids=str)
+def test_a_stream_that_outlives_its_event_loop(source: Source, sim: Simulator) -> None:
+    """Kept half-read until its loop has shut down, and then dropped, it was abandoned. (A `with` would have closed it.)"""
+    sink, kept = MemorySink(), []
+
+    async def read_one() -> None:
+        async with async_clients_of(sim) as clients:
+            kept.append(await source.open(clients, source.model + "+chunks=40+delay=10"))
+            await anext(kept[0])
+
+    with patched(sink=sink):
+        asyncio.run(read_one())
+        kept.clear()
+        gc.collect()
+        flush(5)
+    assert [record.outcome for record in sink.records] == ["abandoned"]
+
+
+async def test_a_request_that_the_sdk_drops_and_goes_on(sim: Simulator) -> None:
+    """Of a stream that goes on after that the request was closed: a turn of the event loop later, and once."""
+    sink = MemorySink()
+    with patched(sink=sink):
+        async with async_clients_of(sim) as clients:
+
+            async def several() -> AsyncIterator[Any]:
+                for flags in ("+chunks=40+delay=10", ""):
+                    async for chunk in await clients.google.models._generate_content_stream(
+                        model=GEMINI + flags, contents=PROMPT
+                    ):
+                        yield chunk
+                        if flags:
+                            break
+                await asyncio.sleep(0.05)
+
+            active = settings.active()
+            assert active is not None
+            stream = google_streams._handed_out_async(several(), Session(active))
+            assert len([chunk async for chunk in stream]) > 1
+            flush(5)
+    assert sorted(record.outcome for record in sink.records) == ["closed", "completed"]
+
+
+async def test_a_stream_that_is_left_with_two_requests_open_ends_both() -> None:
+    """The first was dropped and has not ended yet when the second is sent."""
+    sink = MemorySink()
+    active = Settings.resolve(sink=sink)
+    session = Session(active)
+    for model in ("first", "second", "third"):
+        reader = GenerateContent()
+        reader.begin({"model": model, "contents": PROMPT})
+        session.sent(Call(reader, active, provider="google", method="benchmark", endpoint=None))
+    assert session.end("closed")
+    assert not session.end("abandoned")
+    await session.written()
+    assert sorted((record.model, record.outcome) for record in sink.records) == [
+        ("first", "closed"),
+        ("second", "closed"),
+        ("third", "closed"),
+    ]

@@ -49,7 +49,7 @@ def _count(call: Call, stream: Any, *, is_async: bool) -> None:
     if (session := current()) is not None:
         session.sent(call)
     if is_async:
-        stream.generator = counted_async(stream.generator, call, held=session is not None)
+        stream.generator = counted_async(stream.generator, call, session=session)
     else:
         stream.generator = counted(stream.generator, call)
     if session is None:

@@ -49,8 +49,17 @@ class Session(Lifecycle):
     @property
     def busy(self) -> bool:
         """Whether somebody waits for a chunk at this moment: then nobody else can close the generator."""
-        chunks = getattr(self.chunks, "generator", self.chunks)
+        chunks = self._generator
         return bool(getattr(chunks, "gi_running", False) or getattr(chunks, "ag_running", False))
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the user's async generator has not ended."""
+        return getattr(self._generator, "ag_frame", None) is not None
+
+    @property
+    def _generator(self) -> Any:
+        return getattr(self.chunks, "generator", self.chunks)
 
     def begins(self) -> None:
         """Note that a loop over the stream begins on this thread, with which the first request will be sent."""

@@ -258,7 +258,7 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
             raise
         if session is not None:
             session.sent(call, connections)
-        return counted_async(chunks, call, connections, held=session is not None)
+        return counted_async(chunks, call, connections, session)
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         return calls.named_like(wrapped, send(wrapped, instance, args, kwargs))
@@ -267,7 +267,10 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
 
 
 def counted_async(
-    chunks: AsyncIterator[Any], call: Call, connections: list[Any] | None = None, *, held: bool = False
+    chunks: AsyncIterator[Any],
+    call: Call,
+    connections: list[Any] | None = None,
+    session: Session | None = None,
 ) -> AsyncIterator[Any]:
     """Pass on the chunks of one request, end its call when they end or are given up, and release its connections.
 
@@ -275,9 +278,9 @@ def counted_async(
         chunks: The SDK's async generator.
         call: The request's.
         connections: What holds its connection.
-        held: Whether a session is above, which tells how the stream that the user holds ends.
+        session: The stream above, which tells how it ends for the user.
     """
-    return _Counted(chunks, call, connections, held=held)
+    return _Counted(chunks, call, connections, session)
 
 
 class _Counted:
@@ -286,13 +289,15 @@ class _Counted:
     An async generator would hold its frame, and the event loop a weak reference to it, while the stream is open.
     """
 
-    __slots__ = ("_call", "_chunks", "_connections", "_held")
+    __slots__ = ("_call", "_chunks", "_connections", "_session")
 
-    def __init__(self, chunks: AsyncIterator[Any], call: Call, connections: list[Any] | None, *, held: bool) -> None:
+    def __init__(
+        self, chunks: AsyncIterator[Any], call: Call, connections: list[Any] | None, session: Session | None
+    ) -> None:
         self._call = call
         self._chunks = watched_async(chunks, call)
         self._connections = connections
-        self._held = held
+        self._session = session
 
     @property
     def ag_running(self) -> bool:
@@ -325,20 +330,21 @@ class _Counted:
         """Close the SDK's generator, which refuses while somebody waits for a chunk; then give up the request."""
         if (close := getattr(self._chunks, "aclose", None)) is not None:
             await close()
-        await _closed(self._call, self._connections)
+        self._call.end("closed")
+        await release(self._connections)
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):  # an `__init__` that raised
             if (call := self._call).open:
-                if not self._held:
+                if self._session is None:
                     call.end("abandoned", from_finalizer=True)
-                # Who is above is about to say how it ended, if it was not the SDK that has dropped this one request.
-                close_soon(partial(_closed, call, self._connections), None)
+                close_soon(partial(_dropped, call, self._connections, self._session), None)
 
 
-async def _closed(call: Call, connections: list[Any] | None) -> None:
-    """End the call of a request that is given up, and release its connection."""
-    call.end("closed")
+async def _dropped(call: Call, connections: list[Any] | None, session: Session | None) -> None:
+    """End the call of a request that was dropped, unless it has been said how it ended; release its connection."""
+    # The SDK drops a request and goes on; or the event loop shuts down, and has closed what the user holds.
+    call.end("closed" if session is not None and session.goes_on else "abandoned")
     await release(connections)
 
 
