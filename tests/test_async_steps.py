@@ -162,7 +162,7 @@ async def test_a_request_that_nobody_holds_may_be_closed(sim: Simulator) -> None
 
 @pytest.mark.parametrize("source", [each for each in ASYNC if each.name != "anthropic stream"], ids=str)
 def test_a_stream_that_outlives_its_event_loop(source: Source, sim: Simulator) -> None:
-    """Kept half-read until its loop has shut down, and then dropped, it was abandoned. (A `with` would have closed it.)"""
+    """Kept half-read until its loop has shut down, and then dropped, it was abandoned; a `with` would have closed it."""
     sink, kept = MemorySink(), []
 
     async def read_one() -> None:
