@@ -13,7 +13,7 @@ help:
 	@echo "make chaos       kill, stop and lock workers at random for SECONDS=180, then check the ledger"
 	@echo "make versions    run the tests on old and new versions of the SDKs and Python"
 	@echo "make docs        build the documentation into docs/_build; warnings are errors"
-	@echo "make bench       measure what metering costs, beside others, and write docs/benchmarks.md: 20 minutes; BENCH=--quick is a rough look"
+	@echo "make bench       measure what metering costs, beside others, and write docs/benchmarks.md: 6 minutes; BENCH=--quick is a rough look, BENCH=--full an hour"
 	@echo "make lint        ruff, mypy --strict"
 	@echo "make format      let ruff rewrite what it can"
 	@echo "make pictures    take the pictures of the page in docs/ anew"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import statistics
 import tempfile
 import threading
 import time
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from openai._models import construct_type
 from openai.types.chat import ChatCompletion
 
-from benchmarks.rows import Row, difference, found, in_turn, is_quick, show
+from benchmarks.rows import Row, added, difference, in_turn, is_full, is_quick, more, of_found, show
 from benchmarks.ways import HERE, LEDGER, MEMORY, POSTGRES, SERVED, Way, Ways
 from benchmarks.wires import OUTPUT_TOKENS, Clients
 from llm_toll_autopatch import flush, patch_all, settings, unpatch_all
@@ -40,8 +41,13 @@ if TYPE_CHECKING:
 ALONE = "Added to a plain call, from the gate to its record"
 CALLER = "Added to a plain call through the SDK, on the caller's thread"
 ELSEWHERE = "Added to a plain call through the SDK, elsewhere in the process"
-CALLS, CALLS_SERVED, ROUNDS = (10, 5, 1) if is_quick() else (400, 50, 9)
-"""Of those that wait for a server's disk fewer: by the clock they take much longer."""
+CALLS, CALLS_SERVED = (10, 5) if is_quick() else (80, 25)
+"""How many make a round. Of those that wait for a server's disk fewer: by the clock they take much longer."""
+CALLS_ALONE, ROUNDS_ALONE = (10, 1) if is_quick() else (200, 11)
+FEWEST, MOST = (1, 1) if is_quick() else (15, 45) if is_full() else (7, 11)
+"""Rounds: none more when all cases are sure."""
+_MANY, _ROUNDS_OF_MANY = 1_000, 3
+"""A round of so many calls is some rounds by itself, and needs nothing that warms up."""
 MODEL = "gpt-5-mini"
 REQUEST: Any = {
     "model": MODEL,
@@ -74,6 +80,11 @@ class Load(NamedTuple):
     def calls(self) -> int:
         """How many there are in a round."""
         return self.each * max(self.threads, self.tasks)
+
+    @property
+    def rounds(self) -> tuple[int, int, int]:
+        """How many rounds only warm up, and how many there are at least and at most beside them."""
+        return (0, _ROUNDS_OF_MANY, _ROUNDS_OF_MANY) if self.calls > _MANY else (1, FEWEST, MOST)
 
 
 USUAL = (MEMORY, LEDGER)
@@ -143,17 +154,20 @@ def through_sdk(load: Load, ways: Ways) -> None:
     """Show what a call costs under one load, in each configuration."""
     there = [way for way in load.ways if not ways.why_not(way)]
     clients = Clients(1)
+    warming, fewest, most = load.rounds
     gc.freeze()
     taken: dict[str, list[Spent]] = {name: [] for name in ("bare", *(way.name for way in there))}
     with asyncio.Runner() as runner:
-        for number in range(ROUNDS + 1):
+        for number in range(1 - warming, most + 1):
+            if number > fewest and all(is_sure(taken[way.name], taken["bare"]) for way in there):
+                break
             bare = spent(clients, load, runner)
             after = {}
             for way in there:
                 patch_all(**ways.options(way))
                 after[way.name] = spent(clients, load, runner)
                 unpatch_all()
-            if number:  # the first round warms up
+            if number:
                 for name, each in {"bare": bare, **after}.items():
                     taken[name].append(each)
     for way in load.ways:
@@ -163,18 +177,24 @@ def through_sdk(load: Load, ways: Ways) -> None:
             tell(f"{load.name}: {way.name}", way, taken["bare"], taken[way.name], load.calls)
 
 
+def is_sure(metered: Sequence[Spent], bare: Sequence[Spent]) -> bool:
+    """Return whether there are rounds enough."""
+    base = [each.caller for each in bare]
+    return added([each.caller for each in metered], base).is_sure(statistics.median(base))
+
+
 def tell(case: str, way: Way, bare: Sequence[Spent], metered: Sequence[Spent], calls: int) -> None:
     """Show what one configuration adds under one load."""
-    pairs = list(zip(metered, bare, strict=True))
 
-    def added(part: str) -> Any:
-        return found([(getattr(more, part) - getattr(less, part)) / calls * 1e6 for more, less in pairs])
+    def us(part: str, each: Sequence[Spent]) -> list[float]:
+        return [getattr(spent, part) / calls * 1e6 for spent in each]
 
-    base = found([each.caller / calls * 1e6 for each in bare]).median
-    caller, elsewhere, clock = added("caller"), added("elsewhere"), added("clock")
-    note = f"bare {base:.0f} µs, {(base + caller.median) / base:.2f}; {clock.median:.0f} µs more by the clock"
-    show(Row(CALLER, case, caller.median, "µs", caller.spread, way.limit_us, note))
-    show(Row(ELSEWHERE, case, elsewhere.median, "µs", elsewhere.spread))
+    base = us("caller", bare)
+    caller, usual = added(us("caller", metered), base), statistics.median(base)
+    elsewhere, clock = (more(us(part, metered), us(part, bare)) for part in ("elsewhere", "clock"))
+    note = f"bare {usual:.0f} µs, {(usual + caller.median) / usual:.2f}; {clock.median:.0f} µs more by the clock"
+    show(of_found(CALLER, case, caller, "µs", limit=way.limit_us, note=note))
+    show(of_found(ELSEWHERE, case, elsewhere, "µs"))
 
 
 class Bare:
@@ -228,33 +248,34 @@ def alone(load: Load, ways: Ways) -> None:
     there = [way for way in load.ways if not ways.why_not(way)]
     resolved = {way.name: Settings.resolve(**ways.options(way)) for way in there}
     bare, metered = (AsyncBare(), AsyncMetered()) if load.tasks else (Bare(), Metered())
+    calls = CALLS_ALONE if load.at_least == CALLS else load.at_least
 
     async def in_loop(resource: Any) -> None:
-        for _ in range(load.calls):
+        for _ in range(calls):
             await resource.create(**REQUEST)
 
     with asyncio.Runner() as runner:
 
-        def calls(resource: Any, way: Way | None = None) -> None:
+        def make(resource: Any, way: Way | None = None) -> None:
             settings.activate(None if way is None else resolved[way.name])
             if way is not None:
                 ways.options(way)  # empties a memory sink
             if load.tasks:
                 runner.run(in_loop(resource))
                 return
-            for _ in range(load.calls):
+            for _ in range(calls):
                 resource.create(**REQUEST)
 
-        cases = {"bare": partial(calls, bare), **{way.name: partial(calls, metered, way) for way in there}}
-        taken = in_turn(cases, ROUNDS, time.thread_time)
+        cases = {"bare": partial(make, bare), **{way.name: partial(make, metered, way) for way in there}}
+        taken = in_turn(cases, ROUNDS_ALONE, time.thread_time)
     settings.activate(None)
     for way in load.ways:
         case = f"{load.name}: {way.name}"
         if why := ways.why_not(way):
             show(Row(ALONE, case, None, "µs", note=why))
         else:
-            added = difference(taken, way.name, "bare", load.calls)
-            show(Row(ALONE, case, added.median, "µs", added.spread, way.limit_us, "CPU time of the caller's thread"))
+            it = difference(taken, way.name, "bare", calls)
+            show(of_found(ALONE, case, it, "µs", limit=way.limit_us, note="CPU time of the caller's thread"))
 
 
 def main() -> None:

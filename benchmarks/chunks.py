@@ -18,7 +18,7 @@ from openai._models import construct_type as openai_model
 from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import ResponseTextDeltaEvent
 
-from benchmarks.rows import Row, difference, in_turn, is_quick, show
+from benchmarks.rows import difference, in_turn, is_quick, of_found, show
 from llm_toll_autopatch import MemorySink
 from llm_toll_autopatch.metering import Call
 from llm_toll_autopatch.providers import google_sessions, google_streams
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from llm_toll_autopatch.readers.reader import Reader
 
 SUBJECT = "Added to a chunk, in isolation"
-CHUNKS, ROUNDS = (500, 2) if is_quick() else (20_000, 15)
+CHUNKS, ROUNDS = (500, 2) if is_quick() else (20_000, 11)
 ACTIVE = Settings.resolve(sink=MemorySink())
 
 
@@ -203,9 +203,9 @@ def compare(name: str, kind: Kind) -> None:
     for suffix, limit in (("", kind.limits[0]), (" async", kind.limits[1])):
         case = name + suffix.replace(" ", ", ")
         floor = difference(taken, f"floor{suffix}", f"bare{suffix}", CHUNKS)
-        show(Row(SUBJECT, f"{case}: one more generator", floor.median, "µs", floor.spread, note="the floor"))
+        show(of_found(SUBJECT, f"{case}: one more generator", floor, "µs", note="the floor"))
         ours = difference(taken, f"ours{suffix}", f"bare{suffix}", CHUNKS)
-        show(Row(SUBJECT, f"{case}: llm_toll_autopatch", ours.median, "µs", ours.spread, limit))
+        show(of_found(SUBJECT, f"{case}: llm_toll_autopatch", ours, "µs", limit=limit))
 
 
 if __name__ == "__main__":

@@ -19,24 +19,22 @@ import tracemalloc
 import warnings
 from array import array
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from benchmarks import chunks
-from benchmarks.rows import Row, forked, is_quick, show
+from benchmarks.children import Child, forked
+from benchmarks.rows import Row, is_full, is_quick, show
 from benchmarks.wires import Clients
 from llm_toll_autopatch import MemorySink, SQLiteLedger, flush, patch_all, reporting
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 OPEN, MANY = "Held by an open stream", "Held by many streams open at once, through the async SDK"
 LONG, HOUR = "Held more at the end of a long stream than at its beginning", "Held more after an hour of calls"
 LIMIT_BYTES = 1280
 STREAMS, AT_ONCE = (100, 100) if is_quick() else (1_000, 10_000)
 EARLY, LATE = (100, 1_000) if is_quick() else (10_000, 1_000_000)
-CALLS, BATCH = (100, 20) if is_quick() else (100_000, 1_000)
+CALLS, BATCH = (100, 20) if is_quick() else (100_000 if is_full() else 20_000, 1_000)
 KINDS = {name: kind for name, kind in chunks.KINDS.items() if not kind.asks and (name == "google" or not is_quick())}
-_CHUNKS = 5
+_CHUNKS, _SMALL = 5, 100
 _PAGE = os.sysconf("SC_PAGESIZE")
 
 
@@ -132,9 +130,13 @@ def at_once(*, is_metered: bool) -> tuple[float, float]:
 
 def many_streams() -> None:
     """Show what many streams hold."""
-    bare, metered = (
-        cast("list[float]", forked(functools.partial(at_once, is_metered=is_metered))) for is_metered in (False, True)
-    )
+    with (
+        Child(lambda: lambda _: at_once(is_metered=False)) as without,
+        Child(lambda: lambda _: at_once(is_metered=True)) as with_it,
+    ):
+        without.tell()  # at the same time: whatever slows this machine down slows both
+        with_it.tell()
+        bare, metered = without.answer(), with_it.answer()
     case = f"{AT_ONCE:,} streams, one chunk read of each"
     note = f"bare {bare[0] / 1024:.1f} KiB, {metered[0] / bare[0]:.2f}"
     show(Row(MANY, f"{case}: memory per stream", (metered[0] - bare[0]) / 1024, "KiB", note=note))
@@ -150,25 +152,22 @@ def grown(name: str, *, is_async: bool) -> int:
     kind = KINDS[name]
     data = cast("Any", itertools.repeat(kind.chunk, LATE))
 
+    async def pass_by(stream: Any, count: int) -> None:
+        for _ in range(count // _SMALL):  # small numbers are no objects that tracemalloc would note
+            for _ in range(_SMALL):
+                await anext(stream) if is_async else next(stream)
+
     async def read() -> int:
         await warm_up(kind, is_async=is_async)
-        number, held = 0, array("q", (0, 0))
+        stream = aiter(chunks.metered_async(kind, data)) if is_async else iter(chunks.metered(kind, data))
+        held = array("q", (0, 0))
         tracemalloc.start()
-
-        def look() -> None:
-            nonlocal number
-            number += 1
-            if number in (EARLY, LATE):
-                gc.collect()
-                held[number == LATE] = tracemalloc.get_traced_memory()[0]
-
-        if is_async:
-            async for _ in chunks.metered_async(kind, data):
-                look()
-        else:
-            for _ in chunks.metered(kind, data):
-                look()
-        assert number == LATE
+        for at, count in enumerate((EARLY, LATE - EARLY)):
+            await pass_by(stream, count)
+            gc.collect()
+            held[at] = tracemalloc.get_traced_memory()[0]
+        left = [chunk async for chunk in stream] if is_async else list(stream)
+        assert not left
         return held[1] - held[0]
 
     return asyncio.run(read())
@@ -244,15 +243,17 @@ def found_now() -> tuple[int, int, int, int, int]:
 
 
 def compressed() -> list[int]:
-    """Return what has grown between a tenth of the calls and the last, and how many records there are."""
+    """Return what has grown between a quarter of the calls and the last, and how many records there are."""
+    batches = CALLS // BATCH
+    early = max(1, batches // 4)  # by then SQLite's page cache is full
     with tempfile.TemporaryDirectory() as folder:
         ledger = SQLiteLedger(Path(folder) / "ledger.db")
         patch_all(sink=ledger)
         clients = Clients(_CHUNKS)
-        for _ in range(max(1, CALLS // BATCH // 10)):
+        for _ in range(early):
             batch(clients)
         before = found_now()
-        for _ in range(CALLS // BATCH - max(1, CALLS // BATCH // 10)):
+        for _ in range(batches - early):
             batch(clients)
         after = found_now()
         calls = sum(total.calls for total in ledger.totals())
@@ -260,9 +261,9 @@ def compressed() -> list[int]:
     return [*(more - less for more, less in zip(after, before, strict=True)), calls]
 
 
-def an_hour() -> None:
+def an_hour(grown: list[int]) -> None:
     """Show what many calls leave behind."""
-    memory, objects, descriptors, threads, still_open, calls = cast("list[int]", forked(compressed))
+    memory, objects, descriptors, threads, still_open, calls = grown
     made = f"{CALLS:,} calls, sync and async; half of them streams: read to the end, left early, never read"
     note = f"{calls:,} records in the ledger" + ("" if calls == CALLS else f" instead of {CALLS:,}")
     figures = (memory / 1024, objects, descriptors, threads, still_open)
@@ -272,7 +273,14 @@ def an_hour() -> None:
         show(Row(HOUR, f"{what}, {made}", float(figure), unit, note=note + more))
 
 
-PARTS: tuple[Callable[[], None], ...] = (one_stream, many_streams, long_streams, an_hour)
+def main() -> None:
+    """Measure."""
+    one_stream()
+    many_streams()
+    with Child(lambda: lambda _: compressed()) as hour:  # beside the long streams: neither is timed
+        hour.tell()
+        long_streams()
+        an_hour(hour.answer())
 
 
 if __name__ == "__main__":
@@ -280,5 +288,4 @@ if __name__ == "__main__":
     for kind in KINDS.values():
         asyncio.run(warm_up(kind, is_async=True))  # here, once for all the children
     gc.freeze()
-    for part in PARTS:
-        part()
+    main()

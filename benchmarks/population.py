@@ -5,13 +5,15 @@ Rows are made from some thousands of records, each as `emit` would write it, wit
 
 from __future__ import annotations
 
+import contextlib
 import random
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm_toll_autopatch.ledger.rows import COLUMNS, record_of, row_of
-from llm_toll_autopatch.ledger.schema import INSERT
 from llm_toll_autopatch.ledger.sqlite import SQLiteLedger
 from llm_toll_autopatch.records import CallRecord, Outcome, Usage, UsageSource
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from llm_toll_autopatch.ledger.postgres import PostgresLedger
 
-__all__ = ["DAYS", "END", "PROJECTS", "fill_postgres", "fill_sqlite", "odd_ones", "rows"]
+__all__ = ["PROJECTS", "fill_postgres", "fill_sqlite", "odd_ones"]
 
 END = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 DAYS = 180
@@ -126,55 +128,71 @@ def _kind(rng: random.Random) -> CallRecord:
     )
 
 
-def rows(count: int, days: int = DAYS, seed: int = 11) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield `count` rows of a ledger, some thousands at a time, about in the order in which the calls ended."""
+def _kinds(count: int, seed: int = 11) -> list[tuple[Any, ...]]:
+    """Return some thousands of rows without an id and a start of their own, of which a ledger of `count` is made."""
     rng = random.Random(seed)  # noqa: S311 - nothing to guess
-    kinds = [row_of(_kind(rng))[1:-1] for _ in range(min(_KINDS, count))]
-    ends = COLUMNS.index("duration_s") - 1
-    made: list[tuple[float, tuple[Any, ...]]] = []
-    for start, number in _hours(count, days):
-        for moment in sorted(rng.random() * 3600 for _ in range(number)):
-            at = start + timedelta(seconds=moment)
-            row = kinds[rng.randrange(len(kinds))]
-            made.append((at.timestamp() + row[ends], (_id(rng, at), *row, at.isoformat(timespec="microseconds"))))
-            if len(made) == _AT_ONCE:
-                yield [each for _, each in sorted(made)]
-                made.clear()
-    if made:
-        yield [each for _, each in sorted(made)]
+    return [row_of(_kind(rng))[1:-1] for _ in range(min(_KINDS, count))]
 
 
-def _hours(count: int, days: int) -> Iterator[tuple[datetime, int]]:
+def _calls(kinds: list[tuple[Any, ...]], count: int, seed: int = 12) -> Iterator[tuple[str, int, str]]:
+    """Yield the id, the number of the kind and the start of calls, about in the order in which they ended."""
+    rng = random.Random(seed)  # noqa: S311 - nothing to guess
+    column = COLUMNS.index("duration_s") - 1
+    took_us = [int(kind[column] * 1e6) for kind in kinds]
+    for start, number in _hours(count):
+        first, prefix = int(start.timestamp()) * 1000, start.isoformat()[:-11]
+        calls = []
+        for _ in range(number):
+            us, kind = int(rng.random() * 3.6e9), int(rng.random() * len(kinds))
+            calls.append((us + took_us[kind], us, kind))
+        for _, us, kind in sorted(calls):
+            ms, bits, second = first + us // 1000, rng.getrandbits(74), us // 1_000_000
+            variant = 0x8000 | bits >> 12 & 0x3FFF
+            id_ = f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7{bits & 0xFFF:03x}-{variant:04x}-{bits >> 26:012x}"
+            yield id_, kind, f"{prefix}{second // 60:02}:{second % 60:02}.{us % 1_000_000:06}+00:00"
+
+
+def _hours(count: int) -> Iterator[tuple[datetime, int]]:
     """Yield hours, and how many of `count` calls each has: more and more, fewer at night and at weekends."""
-    hours = [END - _HOUR * number for number in range(days * 24, 0, -1)]
+    starts = [END - _HOUR * number for number in range(DAYS * 24, 0, -1)]
     weights = [
-        (0.4 + 0.6 * number / len(hours))
+        (0.4 + 0.6 * number / len(starts))
         * (1 if hour.weekday() < _WORK_DAYS else 0.25)
         * (1 if hour.hour in _WORK else 0.2)
-        for number, hour in enumerate(hours)
+        for number, hour in enumerate(starts)
     ]
     whole, sum_, given = sum(weights), 0.0, 0
-    for hour, weight in zip(hours, weights, strict=True):
+    for hour, weight in zip(starts, weights, strict=True):
         sum_ += weight
         number = round(count * sum_ / whole) - given
         given += number
         yield hour, number
 
 
-def _id(rng: random.Random, at: datetime) -> str:
-    bits, ms = rng.getrandbits(74), int(at.timestamp() * 1000)
-    return (
-        f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7{bits & 0xFFF:03x}-"
-        f"{0x8000 | bits >> 12 & 0x3FFF:04x}-{bits >> 26 & 0xFFFF_FFFF_FFFF:012x}"
-    )
+# What a kind is, either database knows: a million rows of 36 values each take longer to hand over than to write.
 
 
 def fill_sqlite(path: Path, count: int) -> None:
     """Make a ledger of `count` calls."""
-    with SQLiteLedger(path) as ledger:
-        for some in rows(count):
-            with ledger.transaction() as connection:
-                connection.executemany(INSERT, some)
+    kinds, columns = _kinds(count), ", ".join(COLUMNS[1:-1])
+    with SQLiteLedger(path) as ledger, ledger.transaction():
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"""
+            PRAGMA journal_mode = OFF;
+            PRAGMA synchronous = OFF;
+            CREATE TEMP TABLE kinds (number INTEGER PRIMARY KEY, {columns});
+            CREATE TEMP TABLE made (id, kind, started_at);
+        """)
+        marks = ", ".join("?" * len(COLUMNS[:-1]))
+        numbered = ((number, *kind) for number, kind in enumerate(kinds))
+        connection.executemany(f"INSERT INTO kinds VALUES ({marks})", numbered)  # noqa: S608 - our own names
+        connection.executemany("INSERT INTO made VALUES (?, ?, ?)", _calls(kinds, count))
+        connection.execute(
+            f"INSERT INTO calls SELECT id, {columns}, started_at FROM made CROSS JOIN kinds ON number = kind"  # noqa: S608 - our own names
+        )
+        connection.commit()
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def fill_postgres(ledger: PostgresLedger, url: str, count: int) -> None:
@@ -182,13 +200,15 @@ def fill_postgres(ledger: PostgresLedger, url: str, count: int) -> None:
     import psycopg
 
     ledger.open()
+    kinds = _kinds(count)
+    lines = ["\t".join("\\N" if value is None else str(value) for value in kind) for kind in kinds]
     table = "llm_toll_autopatch.calls"
     with psycopg.connect(url) as connection:
         connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")  # there are no budgets yet
         with connection.cursor().copy(f"COPY {table} ({', '.join(COLUMNS)}) FROM STDIN") as copy:
-            for some in rows(count):
-                for row in some:
-                    copy.write_row(row)
+            calls = _calls(kinds, count)
+            while some := list(islice(calls, _AT_ONCE)):
+                copy.write("".join(f"{id_}\t{lines[kind]}\t{at}\n" for id_, kind, at in some))
         connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"VACUUM ANALYZE {table}")

@@ -1,6 +1,6 @@
 """What people and the page ask of a ledger, each in a process of its own.
 
-python -m benchmarks.questions PLACE NUMBER    # of QUESTIONS; benchmarks.scale starts them
+python -m benchmarks.questions PLACE NUMBER [--full]    # of QUESTIONS; benchmarks.scale starts them
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.environments import ROOT
 from benchmarks.population import PROJECTS
+from benchmarks.rows import is_full
 from llm_toll_autopatch.budgets.keeper import Claim, Reservation
 from llm_toll_autopatch.budgets.limits import Limit
 from llm_toll_autopatch.ledger.location import POSTGRES_SCHEMES, ledger_at
@@ -26,22 +27,26 @@ from llm_toll_autopatch.records import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from llm_toll_autopatch.budgets.limits import Period
     from llm_toll_autopatch.ledger.location import Ledger
 
 __all__ = ["QUESTIONS", "Answered", "Question", "answered"]
 
-_MONTH = timedelta(days=30)
+_RECENT = timedelta(days=30 if is_full() else 7)
 
 
 class Question(NamedTuple):
-    """Something that is asked: its name, and what returns the work to be measured; whether only SQLite has it."""
+    """Something that is asked: its name, and what returns the work to be measured; whether only SQLite is asked.
+
+    Attributes:
+        again: What it is called when it is asked a second time, in the same process; none if it is not.
+    """
 
     name: str
     asked: Callable[[str], Callable[[], object]]
     sqlite_only: bool = False
+    again: str = ""
 
 
 class Answered(NamedTuple):
@@ -53,40 +58,35 @@ class Answered(NamedTuple):
     said: str
 
 
-def _command(*arguments: str, name: str = "") -> Question:
+def _command(*arguments: str, sqlite_only: bool = False) -> Question:
     from llm_toll_autopatch.cli import main
 
     def asked(place: str) -> Callable[[], object]:
         sys.argv[0] = "autotoll"
         return lambda: main([*arguments, "--ledger", place])
 
-    return Question(name or f"`autotoll {' '.join(arguments)}`", asked)
+    return Question(f"`autotoll {' '.join(arguments)}`", asked, sqlite_only)
 
 
-def _of_ledger(name: str, work: Callable[[Ledger], object], **more: bool) -> Question:
-    return Question(name, lambda place: lambda: work(ledger_at(place)), **more)
+def _of_ledger(name: str, work: Callable[[Ledger], object]) -> Question:
+    return Question(name, lambda place: lambda: work(ledger_at(place)))
 
 
 def _since() -> datetime:
-    return datetime.now(UTC) - _MONTH
+    return datetime.now(UTC) - _RECENT
 
 
-def _first_look(place: str) -> Callable[[], object]:
+def _look(place: str) -> Callable[[], object]:
     from llm_toll_autopatch.page.live import Live
     from llm_toll_autopatch.page.snapshot import Asked
 
     live = Live(Asked(ledger_at(place)))
-    return lambda: f"{len(live.answer().data):,} bytes"
 
+    def look() -> object:
+        live._good_until = 0.0  # it would rest
+        return f"{len(live.answer().data):,} bytes"
 
-def _next_look(place: str) -> Callable[[], object]:
-    from llm_toll_autopatch.page.live import Live
-    from llm_toll_autopatch.page.snapshot import Asked
-
-    live = Live(Asked(ledger_at(place)))
-    live.answer()
-    live._good_until = 0.0  # it would rest
-    return lambda: f"{len(live.answer().data):,} bytes"
+    return look
 
 
 def _of_rows(place: str) -> Callable[[], object]:
@@ -142,15 +142,19 @@ QUESTIONS = (
     _command("report", "--by", "tag:user"),
     _command("report", "--since", "7d"),
     _command("report", "--since", "30d", "--project", PROJECTS[2]),
-    _command("report", "--html", "-"),
-    Question("the page of `autotoll serve`: the first look", _first_look),
-    Question("the page of `autotoll serve`: each later look, within a minute", _next_look),
+    _command("report", "--html", "-", sqlite_only=not is_full()),  # takes a server as long as the page's first look
+    Question(
+        "the page of `autotoll serve`: the first look",
+        _look,
+        again="the page of `autotoll serve`: each later look, within a minute",
+    ),
     _command("tail"),
     _command("export", "--prometheus"),
-    _command("export", "--jsonl", "--since", "30d"),
+    _command("export", "--jsonl", "--since", f"{_RECENT.days}d"),
     _of_ledger("`totals()`", lambda ledger: ledger.totals()),
     _of_ledger(
-        "`records()` of the last 30 days", lambda ledger: f"{sum(1 for _ in ledger.records(_since())):,} records"
+        f"`records()` of the last {_RECENT.days} days",
+        lambda ledger: f"{sum(1 for _ in ledger.records(_since())):,} records",
     ),
     _of_ledger(
         "`records(limit=1, newest_first=True)`", lambda ledger: list(ledger.records(limit=1, newest_first=True))
@@ -164,17 +168,17 @@ QUESTIONS = (
 """The last one changes the ledger."""
 
 
-def answered(place: str, question: Question) -> Answered:
-    """Ask in a fresh process.
+def answered(place: str, question: Question) -> dict[str, Answered]:
+    """Ask in a fresh process. Return how it went, by the name of the question and what it is called again.
 
     Raises:
         RuntimeError: It failed.
     """
-    command = [sys.executable, "-m", "benchmarks.questions", place, str(QUESTIONS.index(question))]
+    command = [sys.executable, "-m", "benchmarks.questions", place, str(QUESTIONS.index(question)), *sys.argv[1:]]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or ["it said nothing"])[-1])
-    return Answered(*json.loads(done.stdout))
+    return {name: Answered(*each) for name, each in json.loads(done.stdout).items()}
 
 
 def is_asked(place: str, question: Question) -> bool:
@@ -188,18 +192,21 @@ def _peak_mb() -> float | None:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), None)
 
 
-def _run(place: str, question: Question) -> tuple[float, float, float | None, Any]:
+def _run(place: str, question: Question) -> dict[str, Answered]:
     """Ask, and have what is printed go nowhere."""
+    answers = {}
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - it is no path
         printed = io.TextIOWrapper(nowhere, encoding="utf-8")
         with contextlib.redirect_stdout(printed):
             work = question.asked(place)
-            wall, cpu = time.perf_counter(), time.process_time()
-            said = work()
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        if isinstance(said, int) and said:
-            raise SystemExit(f"exit code {said}")
-        return wall, cpu, _peak_mb(), said if isinstance(said, str) else ""
+            for name in filter(None, (question.name, question.again)):
+                wall, cpu = time.perf_counter(), time.process_time()
+                said = work()
+                wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+                if isinstance(said, int) and said:
+                    raise SystemExit(f"exit code {said}")
+                answers[name] = Answered(wall, cpu, _peak_mb(), said if isinstance(said, str) else "")
+    return answers
 
 
 if __name__ == "__main__":

@@ -1,22 +1,21 @@
 """Processes that all write to one ledger: records one by one, records in batches, reservations of one hot budget.
 
-python -m benchmarks.races PLACE KIND DURABILITY SECONDS    # one of the processes; benchmarks.scale starts them
+Each is a fork of the process that has imported everything, and opens the ledger anew.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.environments import ROOT
+from benchmarks.children import Child
 from llm_toll_autopatch import CallRecord, Usage
 from llm_toll_autopatch.budgets.keeper import Claim, Reservation
 from llm_toll_autopatch.budgets.limits import Limit
@@ -114,22 +113,12 @@ def race(place: str, kind: str, durability: str, processes: int, seconds: float)
     Raises:
         RuntimeError: One of them failed.
     """
-    command = [sys.executable, "-m", "benchmarks.races", place, kind, durability, str(seconds)]
-    started = [
-        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
-        for _ in range(processes)
-    ]
-    for process in started:
-        assert process.stdout is not None
-        process.stdout.readline()
-    for process in started:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    said = [process.communicate()[0] for process in started]
-    if any(process.returncode for process in started):
-        raise RuntimeError("a process of the race failed")
-    figures = [json.loads(text) for text in said]
+    with contextlib.ExitStack() as stack:
+        racers = [stack.enter_context(Child(partial(_ready, place, kind, durability))) for _ in range(processes)]
+        for question in (0.0, seconds):  # first only to be there
+            for racer in racers:
+                racer.tell(question)
+            figures = [racer.answer() for racer in racers]
     done = sum(each[0] for each in figures)
     return Result(
         per_s=sum(each[0] / each[1] for each in figures),
@@ -144,23 +133,19 @@ def _opened(place: str, durability: Any) -> Ledger:
     return SQLiteLedger(Path(place), busy_timeout_s=_PATIENCE_S, durability=durability)
 
 
-def _run(place: str, kind: str, durability: str, seconds: float) -> tuple[int, float, float, float]:
-    """Return how much was done, the seconds and the CPU seconds that took, and the longest step."""
-    done, cpu, longest = 0, 0.0, 0.0
-    with _opened(place, durability) as ledger:
-        step = KINDS[kind](ledger)
-        step()
-        print("ready", flush=True)
-        sys.stdin.readline()
+def _ready(place: str, kind: str, durability: str) -> Callable[[float], tuple[int, float, float, float]]:
+    """Return what tells, of so many seconds, how much was done, the seconds and CPU seconds, and the longest step."""
+    step = KINDS[kind](_opened(place, durability))
+
+    def run(seconds: float) -> tuple[int, float, float, float]:
+        done, cpu, longest = 0, 0.0, 0.0
         first = began = time.monotonic()
-        while began - first < seconds:
+        while True:
             number, taken = step()
             ended = time.monotonic()
             done, cpu, longest = done + number, cpu + taken, max(longest, ended - began)
             began = ended
-    return done, began - first, cpu, longest
+            if ended - first >= seconds:
+                return done, ended - first, cpu, longest
 
-
-if __name__ == "__main__":
-    place, kind, durability, seconds = sys.argv[1:]
-    print(json.dumps(_run(place, kind, durability, float(seconds))), flush=True)
+    return run

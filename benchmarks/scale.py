@@ -7,25 +7,25 @@ SQLite, and PostgreSQL on a server of its own where its programs are installed.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks.children import forked
 from benchmarks.population import fill_postgres, fill_sqlite, odd_ones
 from benchmarks.postgresql import MissingServerError, server
 from benchmarks.questions import QUESTIONS, answered, is_asked
 from benchmarks.races import BATCH, race
-from benchmarks.rows import Row, forked, is_quick, show
+from benchmarks.rows import Row, is_full, is_quick, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SECONDS = 0.3 if is_quick() else 2.0
+SECONDS = 0.3 if is_quick() else 2.0 if is_full() else 1.0
 PROCESSES = (1, 2) if is_quick() else (1, 8)
 _EVERY = 3 if is_quick() else 1
 """Only each third race and question for a rough look."""
-COUNTS = (5_000,) if is_quick() else (1_000_000, 10_000_000) if "--full" in sys.argv else (1_000_000,)
+COUNTS = (5_000,) if is_quick() else (1_000_000, 10_000_000) if is_full() else (1_000_000,)
 WRITING, BUDGET = "Records into one ledger", "Budget checks on one hot project"
 _NO_WAIT = "options=-c%20synchronous_commit%3Doff"
 
@@ -84,14 +84,15 @@ def questioned(engine: str, place: str, count: int) -> None:
         if not is_asked(place, question):
             continue
         try:
-            got = answered(place, question)
+            answers = answered(place, question)
         except RuntimeError as error:
             show(Row(subject, question.name, None, "s", note=f"does not run: {error}"))
             continue
-        remarks = [f"CPU of the process {got.cpu_s:.2f} s"]
-        remarks += [f"peak {got.peak_mb:.0f} MB"] if got.peak_mb is not None else []
-        remarks += [got.said] if got.said else []
-        show(Row(subject, question.name, got.wall_s, "s", note="; ".join(remarks)))
+        for name, got in answers.items():
+            remarks = [f"CPU of the process {got.cpu_s:.2f} s"]
+            remarks += [f"peak {got.peak_mb:.0f} MB"] if got.peak_mb is not None else []
+            remarks += [got.said] if got.said else []
+            show(Row(subject, name, got.wall_s, "s", note="; ".join(remarks)))
 
 
 def sqlite(folder: Path) -> None:

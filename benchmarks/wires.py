@@ -17,6 +17,8 @@ from google import genai
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    _Events = Callable[[int, bool], Iterator[dict[str, Any]]]
+
 __all__ = ["APIS", "OUTPUT_TOKENS", "Api", "Clients"]
 
 OUTPUT_TOKENS = 4321
@@ -30,9 +32,8 @@ _QUESTION: Any = [{"role": "user", "content": "Why is the sky blue?"}]
 _http: Any = sys.modules.get("httpx2") or sys.modules["httpx"]
 
 
-def _chat(chunks: int, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _chat(chunks: int, asked: bool) -> Iterator[dict[str, Any]]:
     same = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": _GPT, "service_tier": "default"}
-    asked = (request.get("stream_options") or {}).get("include_usage")
     extra = {"usage": None} if asked else {}
     for number in range(chunks):
         end = "stop" if number == chunks - 1 else None
@@ -65,7 +66,7 @@ def _response(status: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _responses(chunks: int, _request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _responses(chunks: int, _asked: bool) -> Iterator[dict[str, Any]]:
     yield {"type": "response.created", "sequence_number": 0, "response": _response("in_progress")}
     same = {"type": "response.output_text.delta", "item_id": "m1", "output_index": 0, "content_index": 0}
     for number in range(chunks):
@@ -80,7 +81,7 @@ def _message(**more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _messages(chunks: int, _request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _messages(chunks: int, _asked: bool) -> Iterator[dict[str, Any]]:
     yield {"type": "message_start", "message": _message()}
     yield {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
     for _ in range(chunks):
@@ -102,9 +103,15 @@ def _generated(end: str | None) -> dict[str, Any]:
     }
 
 
-def _generate(chunks: int, _request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _generate(chunks: int, _asked: bool) -> Iterator[dict[str, Any]]:
     for number in range(chunks):
         yield _generated("STOP" if number == chunks - 1 else None)
+
+
+_SPEAKERS: dict[str, _Events] = {
+    "completions": _chat, "responses": _responses, "messages": _messages, "models": _generate,
+}  # fmt: skip
+"""Who says what is streamed, by the end of the path; Google's has the model in it."""
 
 
 class Clients:
@@ -115,8 +122,12 @@ class Clients:
     """
 
     def __init__(self, chunks: int) -> None:
-        self._chunks = chunks
-        self._bodies: dict[tuple[str, bool], bytes] = {}
+        # What was made once is sent again and again: only the SDK's work and that of who follows it is to be measured.
+        self._bodies: dict[tuple[_Events, bool], bytes] = {
+            (events, asked): _streamed(events, chunks, asked=asked)
+            for events in _SPEAKERS.values()
+            for asked in (False, True)
+        }
         sync = _http.Client(transport=_http.MockTransport(self._answer))
         asynchronous = _http.AsyncClient(transport=_http.MockTransport(self._answer_async))
         self.openai = openai.OpenAI(api_key="none", http_client=sync)
@@ -135,11 +146,8 @@ class Clients:
         asked = json.loads(request.content)
         if not (asked.get("stream") or "stream" in path):
             return _http.Response(200, json=_plain(path))
-        # What was made once is sent again: only the SDK's work and that of who follows it is to be measured.
-        key = (path, bool((asked.get("stream_options") or {}).get("include_usage")))
-        if key not in self._bodies:
-            self._bodies[key] = _streamed(path, self._chunks, asked)
-        return _http.Response(200, headers={"content-type": "text/event-stream"}, content=self._bodies[key])
+        body = self._bodies[_speaker(path), bool((asked.get("stream_options") or {}).get("include_usage"))]
+        return _http.Response(200, headers={"content-type": "text/event-stream"}, content=body)
 
 
 def _plain(path: str) -> dict[str, Any]:
@@ -157,13 +165,15 @@ def _plain(path: str) -> dict[str, Any]:
     return _generated("STOP")
 
 
-def _streamed(path: str, chunks: int, request: dict[str, Any]) -> bytes:
-    speakers = {"completions": _chat, "responses": _responses, "messages": _messages}
-    events = speakers.get(path.rpartition("/")[2], _generate)
+def _speaker(path: str) -> _Events:
+    return _SPEAKERS.get(path.rpartition("/")[2], _generate)
+
+
+def _streamed(events: _Events, chunks: int, *, asked: bool) -> bytes:
     named = events in (_responses, _messages)
     lines = [
         f"{'event: ' + event['type'] + chr(10) if named else ''}data: {json.dumps(event)}\n\n"
-        for event in events(chunks, request)
+        for event in events(chunks, asked)
     ]
     return ("".join(lines) + ("data: [DONE]\n\n" if events is _chat else "")).encode()
 
