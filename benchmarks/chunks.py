@@ -21,7 +21,7 @@ from openai.types.responses import ResponseTextDeltaEvent
 from benchmarks.rows import difference, in_turn, is_quick, of_found, show
 from llm_toll_autopatch import MemorySink
 from llm_toll_autopatch.metering import Call
-from llm_toll_autopatch.providers import google_streams
+from llm_toll_autopatch.providers import google_sessions, google_streams
 from llm_toll_autopatch.readers.chat import ChatCompletions
 from llm_toll_autopatch.readers.generate_content import GenerateContent
 from llm_toll_autopatch.readers.messages import Messages
@@ -140,7 +140,7 @@ def metered(kind: Kind, chunks: list[Any], settings: Settings = ACTIVE) -> Any:
     call, stream = call_of(kind, settings), prepared(kind, chunks)
     if kind.classes is not None:
         return StreamProxy(stream, call)
-    session = google_streams.Session(settings)
+    session = google_sessions.Session(settings)
     session.sent(call)
     return google_streams._handed_out(one_by_one(google_streams.counted(stream, call)), session)
 
@@ -150,7 +150,7 @@ def metered_async(kind: Kind, chunks: list[Any], settings: Settings = ACTIVE) ->
     call, stream = call_of(kind, settings), prepared(kind, chunks, is_async=True)
     if kind.classes is not None:
         return AsyncStreamProxy(stream, call)
-    session = google_streams.Session(settings)
+    session = google_sessions.Session(settings)
     session.sent(call, [])
     return google_streams._handed_out_async(one_by_one_async(google_streams.counted_async(stream, call, [])), session)
 

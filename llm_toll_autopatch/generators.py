@@ -14,7 +14,7 @@ from llm_toll_autopatch import settings
 from llm_toll_autopatch.budgets.stopping import watched_async
 from llm_toll_autopatch.metering import outcome_of
 from llm_toll_autopatch.providers.steps import Under
-from llm_toll_autopatch.streams import AsyncStreamProxy, StreamProxy
+from llm_toll_autopatch.streams import AsyncStreamProxy, CloseAsync, StreamProxy
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -110,6 +110,11 @@ class _Within:
         self._meter = meter
         self._scope = scope
 
+    @property
+    def ag_running(self) -> bool:
+        """Whether the generator is at work on another step."""
+        return bool(self._generator.ag_running)
+
     def __aiter__(self) -> Self:
         return self
 
@@ -143,9 +148,11 @@ class AsyncGeneratorProxy(AsyncStreamProxy):
             meter,
             close_on_break=close_on_break,
             source=within,
-            close=partial(_close, generator, scope),
         )
         self._self_within = within
+
+    def _self_closer(self) -> CloseAsync:
+        return partial(_close, self.__wrapped__, self._self_within._scope)
 
     async def asend(self, value: Any) -> Any:
         """Advance the generator."""

@@ -221,7 +221,7 @@ class Invocation:
         if (name := inner_stream(stream)) is not None:
             # A helper iterates its inner stream; what is above sees how it ends.
             setattr(stream, name, StreamProxy(getattr(stream, name), meter, close_on_break=close))
-            return StreamProxy(stream, Lifecycle([meter]), close_on_break=close)
+            return StreamProxy(stream, Lifecycle(meter), close_on_break=close)
         return StreamProxy(stream, meter, close_on_break=close)
 
     def _async_stream(self, stream: Any) -> Any:
@@ -234,17 +234,12 @@ class Invocation:
             return AsyncGeneratorProxy(stream, meter, self.scope, close_on_break=close, admit=admit)
         if (name := inner_stream(stream)) is not None:
             setattr(stream, name, AsyncStreamProxy(getattr(stream, name), meter, close_on_break=close))
-            return AsyncStreamProxy(stream, Lifecycle([meter]), close_on_break=close)
-        closing = None if hasattr(stream, "aclose") or hasattr(stream, "close") else _nothing_to_close
-        return AsyncStreamProxy(stream, meter, close_on_break=close, close=closing)
+            return AsyncStreamProxy(stream, Lifecycle(meter), close_on_break=close)
+        return AsyncStreamProxy(stream, meter, close_on_break=close)
 
     @property
     def _closes(self) -> bool:
         return self.active is not None and self.active.close_on_break
-
-
-async def _nothing_to_close() -> None:
-    """Close a stream that has no such method."""
 
 
 def _is_stream(result: Any) -> bool:

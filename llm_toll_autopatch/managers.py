@@ -53,13 +53,13 @@ class _ManagerProxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
                 return stream
             below: Any = inner._self_meter
             call = self._self_call = below
-            return proxy(stream, Lifecycle([below]), close_on_break=close)
+            return proxy(stream, Lifecycle(below), close_on_break=close)
         call.stream = True
         if name is None:  # an SDK that keeps its inner stream elsewhere: its events pass here too
             failures.note(f"finding the inner stream of {call.method}", LookupError(type(stream).__name__))
             return proxy(stream, call, close_on_break=close)
         setattr(stream, name, proxy(getattr(stream, name), call, close_on_break=close))
-        return proxy(stream, Lifecycle([call]), close_on_break=close)
+        return proxy(stream, Lifecycle(call), close_on_break=close)
 
     def _self_end(self, outcome: Outcome, error: BaseException | None) -> None:
         if self._self_call is not None:

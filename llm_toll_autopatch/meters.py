@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from llm_toll_autopatch.budgets.stopping import Allowance
     from llm_toll_autopatch.records import Outcome
 
@@ -35,28 +33,29 @@ class Meter(Protocol):
 
 
 class Lifecycle:
-    """A meter for what stands above metered streams: it sees how the user ends it, the counting is done below.
+    """A meter for what stands above a metered stream: it sees how the user ends it, the counting is done below.
 
-    Args:
-        calls: The calls below, open or not, or the meters of tracked streams.
+    Attributes:
+        below: The call below, open or not, or the meter of a tracked stream; None while there is none.
     """
 
-    __slots__ = ("allowance", "calls")
+    __slots__ = ("below",)
 
-    def __init__(self, calls: Iterable[Any] = ()) -> None:
-        self.calls = list(calls)
-        self.allowance: Allowance | None = None  # the streams below have theirs
+    allowance: ClassVar[None] = None
+    """The stream below has its own."""
+
+    def __init__(self, below: Any = None) -> None:
+        self.below = below
 
     def feed(self, _chunk: Any) -> bool:
         """Let the chunk pass."""
         return False
 
     def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
-        """End the calls below that are still open; return False when none was."""
-        ended = [call.end(outcome, error, from_finalizer=from_finalizer) for call in self.calls]
-        return any(ended)
+        """End what is below; return False when it had ended already."""
+        return self.below is not None and self.below.end(outcome, error, from_finalizer=from_finalizer)
 
     async def written(self) -> None:
-        """Wait until the records of the calls below are written, within a bound."""
-        for call in self.calls:
-            await call.written()
+        """Wait until the record of what is below is written, within a bound."""
+        if self.below is not None:
+            await self.below.written()

@@ -34,13 +34,32 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncStreamProxy",
+    "CloseAsync",
     "StreamProxy",
+    "close_soon",
     "outcome_of_exit",
 ]
 
 _closing: set[asyncio.Task[None]] = set()  # the event loop itself keeps no reference to a task
 
 CloseAsync = Callable[[], Awaitable[Any]]
+
+
+class _AsWrapped(str):
+    """An attribute of a class of proxies, whose proxies say what their streams do."""
+
+    __slots__ = ("_name",)
+
+    _name: str
+
+    def __new__(cls, value: str, name: str) -> Self:
+        """Return the class's own value, for the attribute `name`."""
+        own = super().__new__(cls, value)
+        own._name = name
+        return own
+
+    def __get__(self, proxy: Any, owner: type) -> Any:
+        return self if proxy is None else getattr(proxy.__wrapped__, self._name)
 
 
 class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
@@ -50,9 +69,17 @@ class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]
 
     def __init__(self, stream: Any, meter: Meter, *, close_on_break: bool = True) -> None:
         super().__init__(stream)
+        # wrapt copies the stream's `__module__` and `__doc__`, in 120 bytes: `_AsWrapped` stands for them.
+        own = self.__self_dict__
+        if "__wrapped__" not in own:  # without its C extension, the whole proxy is in there
+            own.clear()
         self._self_meter = meter
         self._self_close_on_break = close_on_break
         self._self_original = True
+
+    def __init_subclass__(cls) -> None:
+        for name in ("__module__", "__doc__"):
+            setattr(cls, name, _AsWrapped(cls.__dict__[name] or "", name))
 
     def __repr__(self) -> str:
         return repr(self.__wrapped__)
@@ -85,30 +112,34 @@ class StreamProxy(_Proxy):
         return self if sys._getframe(1).f_code.co_name == "__next__" else self._self_loop()
 
     def _self_loop(self) -> Iterator[Any]:
-        meter = self._self_meter
-        # A call's own `feed`, written out: calling it would be one frame more for each chunk.
-        call = meter if type(meter) is Call else None
-        feed = meter.feed if call is None else call.reader.feed
+        # Names and depth of the stack are held with the frame while the generator is open: few, and flat.
+        meter: Any = self._self_meter
+        reader = _reader_of(meter)
         try:
             for chunk in self._self_source:
                 try:
-                    if feed(chunk):
+                    if reader.feed(chunk):
                         continue
-                except Exception as error:
-                    failures.note(f"reading a chunk of {getattr(meter, 'method', 'a stream')}", error)
-                if call is not None:
-                    if not call.chunks:
-                        call.note_first(chunk)
-                    call.chunks += 1
+                except Exception:
+                    _unread(meter)
+                if reader is not meter:
+                    if not meter.chunks:
+                        meter.note_first(chunk)
+                    meter.chunks += 1
                 yield chunk
-        except GeneratorExit:
-            if self._self_close_on_break:
-                self._self_finish("closed")
-            raise
-        except BaseException as error:
-            self._self_finish(outcome_of(error), error)
+        except BaseException:
+            self._self_left()
             raise
         meter.end("completed")
+
+    def _self_left(self) -> None:
+        """See to the end of a loop that the current exception ended; `GeneratorExit` is its `break`."""
+        error = sys.exception()
+        assert error is not None
+        if not isinstance(error, GeneratorExit):
+            self._self_finish(outcome_of(error), error)
+        elif self._self_close_on_break:
+            self._self_finish("closed")
 
     def __next__(self) -> Any:
         return self._self_step(self._self_source.__next__)
@@ -177,35 +208,28 @@ def outcome_of_exit(error: BaseException | None) -> Outcome:
 class AsyncStreamProxy(_Proxy):
     """An async stream: an SDK's `AsyncStream`, a helper that iterates one, or an async generator."""
 
-    __slots__ = ("_self_close", "_self_loop", "_self_source")
+    __slots__ = ("_self_home", "_self_source")
 
     def __init__(
-        self,
-        stream: Any,
-        meter: Meter,
-        *,
-        close_on_break: bool = True,
-        source: AsyncIterator[Any] | None = None,
-        close: CloseAsync | None = None,
+        self, stream: Any, meter: Meter, *, close_on_break: bool = True, source: AsyncIterator[Any] | None = None
     ) -> None:
         super().__init__(stream, meter, close_on_break=close_on_break)
-        self._self_close = close or getattr(stream, "aclose", None) or stream.close
-        chunks = watched_async(stream.__aiter__() if source is None else source, meter)
-        # One generator for all loops, so that a loop after `anext` goes on where that was. It must not refer to the
-        # proxy: the cycle would leave a dropped stream to the garbage collector.
-        self._self_source = _pass_on(chunks, meter, self._self_close)
+        self._self_source = watched_async(stream.__aiter__() if source is None else source, meter)
         try:
-            self._self_loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+            self._self_home: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:  # another framework's event loop
-            self._self_loop = None
+            self._self_home = None
 
     def __aiter__(self) -> AsyncIterator[Any]:
         if not self._self_close_on_break or sys._getframe(1).f_code.co_name == "__anext__":
             return self
+        return self._self_loop()
+
+    def _self_loop(self) -> AsyncIterator[Any]:
         return _AsyncLoop(self)
 
     def __anext__(self) -> Awaitable[Any]:
-        return self._self_source.__anext__()
+        return _AsyncSteps(self).__anext__()
 
     async def __aenter__(self) -> Self:
         await self.__wrapped__.__aenter__()
@@ -223,18 +247,23 @@ class AsyncStreamProxy(_Proxy):
     async def close(self) -> Any:
         """Close the stream."""
         try:
-            return await self._self_close()
+            return await self._self_closer()()
         finally:
             self._self_meter.end("closed")
             await self._self_meter.written()
 
     aclose = close
 
+    def _self_closer(self) -> CloseAsync:
+        """Return what closes the stream. It does not refer to the proxy, which may be about to die."""
+        stream = self.__wrapped__
+        return getattr(stream, "aclose", None) or getattr(stream, "close", None) or _nothing_to_close
+
     def _self_finish(
         self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False
     ) -> None:
         if self._self_meter.end(outcome, error, from_finalizer=from_finalizer):
-            _close_soon(self._self_close, self._self_loop)
+            close_soon(self._self_closer(), self._self_home)
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):  # an `__init__` that raised
@@ -242,44 +271,77 @@ class AsyncStreamProxy(_Proxy):
                 self._self_finish("abandoned", from_finalizer=True)
 
 
-async def _pass_on(chunks: AsyncIterator[Any], meter: Meter, close: CloseAsync) -> AsyncIterator[Any]:
-    feed = meter.feed
-    try:
-        async for chunk in chunks:
-            if not feed(chunk):
-                yield chunk
-    except GeneratorExit:  # the event loop shuts down, or the proxy is gone and has reported already
-        meter.end("abandoned")
-        raise
-    except BaseException as error:
-        if meter.end(outcome_of(error), error):
-            _close_soon(close, None)
-        raise
-    meter.end("completed")
-    await meter.written()
+class _AsyncSteps:
+    """The steps of an async stream.
 
+    An async generator would hold its frame, and the event loop a weak reference to it, while the stream is open.
+    """
 
-class _AsyncLoop:
-    """The iterator of one `async for`. Only the loop refers to it, so it dies with the loop, and that is the break."""
-
-    # `__anext__` is a slot that holds the source's own: a method that called it would be one frame more for each chunk.
-    __slots__ = ("__anext__", "_proxy")
-
-    __anext__: Callable[[], Awaitable[Any]]
+    __slots__ = ("_meter", "_proxy", "_reader", "_source")
 
     def __init__(self, proxy: AsyncStreamProxy) -> None:
         self._proxy = proxy
-        self.__anext__ = proxy._self_source.__anext__
+        self._meter: Any = proxy._self_meter
+        self._reader = _reader_of(self._meter)
+        self._source = proxy._self_source
 
     def __aiter__(self) -> Self:
         return self
+
+    async def __anext__(self) -> Any:
+        meter, reader = self._meter, self._reader
+        try:
+            async for chunk in self._source:
+                try:
+                    if reader.feed(chunk):
+                        continue
+                except Exception:
+                    _unread(meter)
+                if reader is not meter:
+                    if not meter.chunks:
+                        meter.note_first(chunk)
+                    meter.chunks += 1
+                return chunk
+        except BaseException as error:
+            self._left(error)
+            raise
+        meter.end("completed")
+        await meter.written()
+        raise StopAsyncIteration
+
+    def _left(self, error: BaseException) -> None:
+        if isinstance(error, GeneratorExit):  # the event loop is gone, and this step with it
+            self._meter.end("abandoned")
+        elif not getattr(self._source, "ag_running", False):  # else this step is one too many: another goes on
+            self._proxy._self_finish(outcome_of(error), error)
+
+
+class _AsyncLoop(_AsyncSteps):
+    """The iterator of one `async for`. Only the loop refers to it, so it dies with the loop, and that is the break."""
+
+    __slots__ = ()
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self._proxy._self_finish("closed")
 
 
-def _close_soon(close: CloseAsync, home: asyncio.AbstractEventLoop | None) -> None:
+def _reader_of(meter: Any) -> Any:
+    """Return what reads the chunks that `meter` gets.
+
+    That is a call's own reader: its `feed` is written out above, since it would be one frame more for each chunk.
+    """
+    return meter.reader if type(meter) is Call else meter
+
+
+def _unread(meter: Any) -> None:
+    """Note the current exception: a reader's."""
+    error = sys.exception()
+    assert error is not None
+    failures.note(f"reading a chunk of {getattr(meter, 'method', 'a stream')}", error)
+
+
+def close_soon(close: CloseAsync, home: asyncio.AbstractEventLoop | None) -> None:
     """Close an async stream from code that cannot await: on the running event loop, else on its own one if it lives.
 
     Without either nobody can await the closing; the transport is then closed when it is collected.
@@ -298,6 +360,10 @@ def _start_closing(close: CloseAsync, loop: asyncio.AbstractEventLoop) -> None:
     task = loop.create_task(_close_quietly(close))
     _closing.add(task)
     task.add_done_callback(_closing.discard)
+
+
+async def _nothing_to_close() -> None:
+    """Close a stream that has no such method."""
 
 
 async def _close_quietly(close: CloseAsync) -> None:

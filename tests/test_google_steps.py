@@ -29,7 +29,7 @@ from test_google_streams import (
 )  # fmt: skip
 
 from llm_toll_autopatch import MemorySink, scope
-from llm_toll_autopatch.providers import google_streams
+from llm_toll_autopatch.providers import google_sessions
 from llm_toll_autopatch.simulator import Simulator
 
 __all__ = ["aclient", "client", "sink"]  # fixtures
@@ -224,7 +224,7 @@ async def test_tools_see_nothing_of_ours(aclient: Any, sink: MemorySink) -> None
 
     async def task() -> None:
         note()
-        assert google_streams.current() is None
+        assert google_sessions.current() is None
 
     async def tool(city: str) -> str:
         """Look around."""
@@ -239,7 +239,7 @@ async def test_tools_see_nothing_of_ours(aclient: Any, sink: MemorySink) -> None
     )
     async for _ in stream:
         note()
-        assert google_streams.current() is None
+        assert google_sessions.current() is None
     assert len(seen) > 4
     assert not any(seen)
 
@@ -260,5 +260,71 @@ def test_nobody_else_s_stream_is_on_the_stack(client: Any, sink: MemorySink, sim
 @pytest.fixture(autouse=True)
 def _nothing_is_left(sink: MemorySink) -> Iterator[None]:
     yield
-    assert google_streams.current() is None
+    assert google_sessions.current() is None
     assert not ours()
+
+
+def test_a_loop_that_has_not_begun_lends_its_name_to_nobody(client: Any, sink: MemorySink) -> None:
+    """A request that is sent while a loop stands ready is not taken for the loop's own, nor is the one after it."""
+    with scope(project="looped"):
+        stream = client.models.generate_content_stream(model=GEMINI, contents=PROMPT)
+    loop = iter(stream)
+    with scope(project="other"):
+        assert list(client.models._generate_content_stream(model=GEMINI, contents=PROMPT))
+    assert next(loop)
+    with scope(project="other"):
+        assert list(client.models._generate_content_stream(model=GEMINI, contents=PROMPT))
+    assert list(loop)
+    assert [record.project for record in sink.records] == ["other", "other", "looped"]
+    assert outcomes(sink) == ["completed"] * 3
+
+
+async def test_an_async_loop_that_has_not_begun_lends_its_name_to_nobody(aclient: Any, sink: MemorySink) -> None:
+    """The same, async; a loop that was ready and is dropped is known to nobody either."""
+    with scope(project="looped"):
+        stream = await aclient.models.generate_content_stream(model=GEMINI + "+first=50", contents=PROMPT)
+    loop = aiter(stream)
+
+    async def other() -> None:
+        with scope(project="other"):
+            async for _ in await aclient.models._generate_content_stream(model=GEMINI, contents=PROMPT):
+                pass
+
+    await other()
+    step = asyncio.ensure_future(anext(loop))
+    await asyncio.sleep(0.01)
+    await other()  # while the loop waits for its first chunk
+    assert await step
+    assert [chunk async for chunk in loop]
+    assert [record.project for record in sink.records] == ["other", "other", "looped"]
+    assert outcomes(sink) == ["completed"] * 3
+    dropped = aiter(await aclient.models.generate_content_stream(model=GEMINI, contents=PROMPT))
+    del dropped
+    assert google_sessions._beginning.session is None
+
+
+async def test_a_loop_that_goes_on_lends_its_name_to_nobody(aclient: Any, sink: MemorySink) -> None:
+    """A loop over a stream whose request has been sent begins none: one that is sent while it waits is another's."""
+    with scope(project="looped"):
+        stream = await aclient.models.generate_content_stream(model=GEMINI + "+chunks=3+delay=50", contents=PROMPT)
+    assert await anext(stream)
+    loop = aiter(stream)
+    step = asyncio.ensure_future(anext(loop))
+    await asyncio.sleep(0.01)
+    with scope(project="other"):
+        assert [chunk async for chunk in await aclient.models._generate_content_stream(model=GEMINI, contents=PROMPT)]
+    assert await step
+    async for _ in loop:
+        pass
+    assert [record.project for record in sink.records] == ["other", "looped"]
+
+
+def test_a_loop_that_fails_before_its_request_leaves_nothing(client: Any, sink: MemorySink) -> None:
+    """The SDK refuses the arguments when the loop begins; a request after that is its own."""
+    stream = client.models.generate_content_stream(model=GEMINI, contents=PROMPT, config={"temperature": "warm"})
+    with pytest.raises(ValueError, match="temperature"):
+        list(stream)
+    assert google_sessions._beginning.session is None
+    with scope(project="other"):
+        assert list(client.models._generate_content_stream(model=GEMINI, contents=PROMPT))
+    assert [record.project for record in sink.records] == ["other"]

@@ -17,7 +17,7 @@ from sources import GEMINI, PROMPT, async_clients_of, clients_of
 from versions import needs
 
 from llm_toll_autopatch import MemorySink, flush, patched
-from llm_toll_autopatch.providers import google_streams
+from llm_toll_autopatch.providers import google_sessions
 from llm_toll_autopatch.simulator import Simulator
 
 pytestmark = pytest.mark.filterwarnings("ignore::llm_toll_autopatch.TokenEstimateWarning")
@@ -317,7 +317,7 @@ async def test_async_streams_that_take_turns_do_not_mix(aclient: Any, sink: Memo
             for outcome in ("completed", "closed" if number % 2 else "completed")
         )
         sink.clear()
-    assert google_streams.current() is None
+    assert google_sessions.current() is None
 
 
 def test_nothing_stays_behind_in_the_context(client: Any, sink: MemorySink) -> None:
@@ -326,11 +326,11 @@ def test_nothing_stays_behind_in_the_context(client: Any, sink: MemorySink) -> N
         stream = client.models.generate_content_stream(model=GEMINI + flags, contents=PROMPT)
         with contextlib.suppress(Exception):
             for _ in stream:
-                assert google_streams.current() is None
+                assert google_sessions.current() is None
                 break
-        assert google_streams.current() is None
+        assert google_sessions.current() is None
         del stream
-    assert google_streams.current() is None
+    assert google_sessions.current() is None
 
 
 async def test_nothing_stays_behind_in_the_async_context(aclient: Any, sink: MemorySink) -> None:
@@ -340,9 +340,9 @@ async def test_nothing_stays_behind_in_the_async_context(aclient: Any, sink: Mem
         with contextlib.suppress(Exception):
             async with asyncio.timeout(0.3):
                 async for _ in stream:
-                    assert google_streams.current() is None
+                    assert google_sessions.current() is None
                     break
-        assert google_streams.current() is None
+        assert google_sessions.current() is None
 
 
 def test_closing_a_stream_that_another_thread_reads_leaves_it_to_that(

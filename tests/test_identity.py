@@ -112,6 +112,46 @@ async def test_async_streams_show_the_same(source: Source, scenario: str, sim: S
     assert ours == bare
 
 
+def described(stream: Any) -> list[Any]:
+    """What a stream says of its module and its purpose; a generator has no module."""
+    return [getattr(stream, name, None) for name in ("__module__", "__doc__", "__class__")]
+
+
+@pytest.mark.parametrize("source", SYNC, ids=str)
+def test_streams_describe_themselves_as_the_sdk_s(source: Source, sim: Simulator) -> None:
+    """Module, docstring and class are the stream's; the proxy's own class has its own, for whoever asks the class."""
+
+    def run() -> tuple[list[Any], type]:
+        with clients_of(sim) as clients:
+            stream = source.open(clients, source.model)
+            try:
+                return described(stream), type(stream)
+            finally:
+                stream.close()
+
+    (bare, _), (ours, cls) = twice(run)
+    assert ours == bare
+    assert cls.__module__.startswith("llm_toll_autopatch.")
+    assert cls.__doc__ is not None
+    assert "stream" in cls.__doc__ or "generator" in cls.__doc__
+
+
+@pytest.mark.parametrize("source", ASYNC, ids=str)
+async def test_async_streams_describe_themselves_as_the_sdk_s(source: Source, sim: Simulator) -> None:
+    """The same, async."""
+
+    async def run() -> list[Any]:
+        async with async_clients_of(sim) as clients:
+            stream = await source.open(clients, source.model)
+            async for _ in stream:
+                pass
+            return described(stream)
+
+    bare = await run()
+    with patched():
+        assert await run() == bare
+
+
 PLAIN: dict[str, Callable[[Any, str], Any]] = {
     "chat": lambda clients, flags: clients.openai.chat.completions.create(model=GPT + flags, messages=MESSAGES),
     "responses": lambda clients, flags: clients.openai.responses.create(model=GPT + flags, input=PROMPT),

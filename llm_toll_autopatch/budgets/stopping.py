@@ -106,13 +106,19 @@ def watched_async(chunks: AsyncIterator[Any], meter: Meter) -> AsyncIterator[Any
 
 class _Watched:
     # No async generator: one that is dropped is closed some time later, and may raise then.
-    __slots__ = ("_allowance", "_call", "_next", "_reader")
+    __slots__ = ("_allowance", "_call", "_chunks", "_next", "_reader")
 
     def __init__(self, chunks: AsyncIterator[Any], call: Call, allowance: Allowance) -> None:
         self._call = call
         self._reader = call.reader
         self._allowance = allowance
+        self._chunks = chunks
         self._next = chunks.__anext__
+
+    @property
+    def ag_running(self) -> bool:
+        """Whether the stream below is an async generator that is at work on another step."""
+        return bool(getattr(self._chunks, "ag_running", False))
 
     def __aiter__(self) -> _Watched:
         return self

@@ -6,6 +6,7 @@ SDK's private methods that send exactly one each; `google_streams` has what stan
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -36,10 +37,14 @@ def _caller(resource: Any) -> Caller:
         if (old := getattr(resource, "_client", None)) is not None:
             host = old.base_url.host or None
         else:
-            host = urlsplit(resource.sdk_configuration.get_server_details()[0]).hostname
+            host = _host_of(resource.sdk_configuration.get_server_details()[0])
         return Caller("vertex" if "aiplatform" in (host or "") else "google", host)
-    host = urlsplit(client._http_options.base_url or "").hostname
-    return Caller("vertex" if client.vertexai else "google", host)
+    return Caller("vertex" if client.vertexai else "google", _host_of(client._http_options.base_url or ""))
+
+
+@lru_cache(64)  # an open stream holds the name: one for all
+def _host_of(url: str) -> str | None:
+    return urlsplit(url).hostname
 
 
 def _embeds_itself(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:

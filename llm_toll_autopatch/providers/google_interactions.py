@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from llm_toll_autopatch import lasting
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.providers import calls, stainless
-from llm_toll_autopatch.providers.google_streams import configured, counted, counted_async, current, hold
+from llm_toll_autopatch.providers.google_sessions import configured, current
+from llm_toll_autopatch.providers.google_streams import counted, counted_async, hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,7 +49,7 @@ def _count(call: Call, stream: Any, *, is_async: bool) -> None:
     if (session := current()) is not None:
         session.sent(call)
     if is_async:
-        stream.generator = counted_async(stream.generator, call)
+        stream.generator = counted_async(stream.generator, call, session=session)
     else:
         stream.generator = counted(stream.generator, call)
     if session is None:

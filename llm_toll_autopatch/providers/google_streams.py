@@ -1,123 +1,54 @@
 """Google's generate_content streams, above the several requests that each may send.
 
-The meter sits on the SDK's private methods that send exactly one request each, the proxy on what the user holds. The
-call stack tells the one about the other: whoever sends a request looks up for the stream that is being advanced. So a
-chunk costs nothing here, and what runs in between, or in a task or thread that a tool starts, inherits nothing.
+The meter sits on the SDK's private methods that send exactly one request each, the proxy on what the user holds;
+`google_sessions` tells the one about the other.
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import sys
-import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
-from llm_toll_autopatch import settings, streams
+from llm_toll_autopatch import settings
 from llm_toll_autopatch.budgets.stopping import watched, watched_async
 from llm_toll_autopatch.metering import Call, outcome_of
-from llm_toll_autopatch.meters import Lifecycle
 from llm_toll_autopatch.providers import calls
+from llm_toll_autopatch.providers.google_sessions import (
+    Session,
+    current,
+    on_behalf_of,
+    on_behalf_of_async,
+    release,
+    sender,
+)  # fmt: skip
 from llm_toll_autopatch.providers.steps import Under
-from llm_toll_autopatch.streams import AsyncStreamProxy, StreamProxy, outcome_of_exit
+from llm_toll_autopatch.streams import AsyncStreamProxy, CloseAsync, StreamProxy, close_soon, outcome_of_exit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
     from types import TracebackType
 
     from llm_toll_autopatch.providers.target import Caller, Target, Wrapper
-    from llm_toll_autopatch.records import Outcome
-    from llm_toll_autopatch.settings import Settings
 
 __all__ = [
-    "Session", "answered", "configured", "counted", "counted_async", "current", "held", "held_async", "hold",
-    "streamed", "streamed_async",
+    "answered", "counted", "counted_async", "held", "held_async", "hold", "streamed", "streamed_async",
 ]  # fmt: skip
 
 
-class Session(Lifecycle):
-    """A stream as the user holds it, above the requests that it sends one after the other.
-
-    Attributes:
-        active: The configuration when the user asked for the stream; it counts for all its requests.
-        chunks: The SDK's generator, or its stream around one.
-    """
-
-    __slots__ = ("_connections", "active", "chunks")
-
-    def __init__(self, active: Settings) -> None:
-        super().__init__()
-        self.active = active
-        self.chunks: Any = None
-        self._connections: list[Any] = []
-
-    def sent(self, call: Call, connections: list[Any] | None = None) -> None:
-        """Take note of a request, and of what holds its connection."""
-        self.calls = [each for each in self.calls if each.open]
-        self.calls.append(call)
-        self._connections = [] if connections is None else connections
-
-    @property
-    def busy(self) -> bool:
-        """Whether somebody waits for a chunk at this moment: then nobody else can close the generator."""
-        chunks = getattr(self.chunks, "generator", self.chunks)
-        return bool(getattr(chunks, "gi_running", False) or getattr(chunks, "ag_running", False))
-
-    def end(self, outcome: Outcome, error: BaseException | None = None, *, from_finalizer: bool = False) -> bool:
-        """End the request that is open; return False when none was, or when somebody else still reads it."""
-        return not self.busy and super().end(outcome, error, from_finalizer=from_finalizer)
-
-    async def close(self) -> None:
-        """Close the user's async generator, and the connection, which the SDK leaves open until the next collection."""
-        chunks = self.chunks
-        try:
-            await (chunks.aclose() if hasattr(chunks, "aclose") else chunks.close())
-        finally:
-            if not self.busy:
-                await _release(self._connections)
-
-
 _connections: ContextVar[list[Any] | None] = ContextVar("llm_toll_google_connections", default=None)
-
-
-def current() -> Session | None:
-    """Return the stream on whose behalf the SDK is running: that of the nearest step on the call stack.
-
-    Such a step is a frame of `streams`, or one of the two below, whose `meter` is a session. Looking costs a few
-    microseconds a request, and about 1 KB while a stream is open, since the frames of generators stay.
-    """
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals is _STEPS or frame.f_globals is _FIRST_STEPS:
-            meter = frame.f_locals.get("meter")
-            if isinstance(meter, Session):
-                return meter
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
-
-
-_STEPS, _FIRST_STEPS = vars(streams), globals()
-
-
-def _on_behalf_of(meter: Session, send: Callable[[], Any]) -> Any:  # noqa: ARG001 - `current` looks for it
-    return send()
-
-
-async def _on_behalf_of_async(meter: Session, sending: Awaitable[Any]) -> Any:  # noqa: ARG001 - the same
-    return await sending
-
-
-def configured() -> Settings | None:
-    """Return the configuration that counts for a request: that of the stream on whose behalf it is sent."""
-    session = current()
-    return settings.active() if session is None else session.active
 
 
 class _Held(StreamProxy):
     """The generator that the user holds."""
 
     _self_meter: Session
+
+    def _self_loop(self) -> Iterator[Any]:
+        self._self_meter.begins()
+        return super()._self_loop()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -136,6 +67,10 @@ class _AsyncHeld(AsyncStreamProxy):
 
     _self_meter: Session
 
+    def _self_loop(self) -> AsyncIterator[Any]:
+        self._self_meter.begins()
+        return super()._self_loop()
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Any:
@@ -149,6 +84,9 @@ class _AsyncHeld(AsyncStreamProxy):
 
     aclose = close
 
+    def _self_closer(self) -> CloseAsync:
+        return self._self_meter.close
+
     async def asend(self, value: Any) -> Any:
         """Advance the generator."""
         return await self._self_step(self.__wrapped__.asend(value))
@@ -160,7 +98,7 @@ class _AsyncHeld(AsyncStreamProxy):
     async def _self_step(self, step: Awaitable[Any]) -> Any:
         session = self._self_meter
         try:
-            return await _on_behalf_of_async(session, step)
+            return await on_behalf_of_async(session, step)
         except StopAsyncIteration:
             session.end("completed")
             await session.written()
@@ -168,15 +106,6 @@ class _AsyncHeld(AsyncStreamProxy):
         except BaseException as error:
             self._self_finish(outcome_of(error), error)
             raise
-
-
-async def _release(connections: list[Any]) -> None:
-    """Close the responses of the HTTP library (httpx2, httpx or aiohttp) below the SDK's own."""
-    while connections:
-        response = connections.pop().response_stream
-        close = getattr(response, "aclose", None) or getattr(response, "close", None)
-        if close is not None and inspect.isawaitable(closing := close()):
-            await closing
 
 
 def _asked_by_a_chat() -> bool:
@@ -214,12 +143,7 @@ def _handed_out(chunks: Any, session: Session) -> _Held:
 
 def _handed_out_async(chunks: Any, session: Session) -> _AsyncHeld:
     session.chunks = chunks
-    return _AsyncHeld(
-        chunks,
-        session,
-        close_on_break=session.active.close_on_break,
-        close=session.close,
-    )
+    return _AsyncHeld(chunks, session, close_on_break=session.active.close_on_break)
 
 
 def held_async(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
@@ -227,7 +151,7 @@ def held_async(_target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
 
     async def hand_out(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], session: Session) -> Any:
         try:
-            chunks = await _on_behalf_of_async(session, wrapped(*args, **kwargs))
+            chunks = await on_behalf_of_async(session, wrapped(*args, **kwargs))
         except BaseException as error:
             session.end(outcome_of(error), error)  # some versions send the first request here
             raise
@@ -246,7 +170,7 @@ def hold(is_stream: Callable[[Any], bool], *, is_async: bool) -> Wrapper:
     """Wrap a method that sends its first request at once and returns either an answer or a stream."""
 
     async def send(wrapped: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], session: Session) -> Any:
-        answer = await _on_behalf_of_async(session, wrapped(*args, **kwargs))
+        answer = await on_behalf_of_async(session, wrapped(*args, **kwargs))
         return _handed_out_async(answer, session) if is_stream(answer) else answer
 
     def wrapper(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -256,7 +180,7 @@ def hold(is_stream: Callable[[Any], bool], *, is_async: bool) -> Wrapper:
         session = Session(active)
         if is_async:
             return calls.named_like(wrapped, send(wrapped, args, kwargs, session))
-        answer = _on_behalf_of(session, lambda: wrapped(*args, **kwargs))
+        answer = on_behalf_of(session, lambda: wrapped(*args, **kwargs))
         return _handed_out(answer, session) if is_stream(answer) else answer
 
     return wrapper
@@ -265,46 +189,62 @@ def hold(is_stream: Callable[[Any], bool], *, is_async: bool) -> Wrapper:
 def streamed(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap the private method that sends one request and returns its chunks as a generator."""
 
-    def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Any]:
-        # The request is sent with the first `next`, as by the SDK's own generator: one that is never asked is free.
-        session = current()
+    def begin(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Iterator[Any], Call | None]:
+        session = sender()
         active = settings.active() if session is None else session.active
         call = None if active is None else calls.begin(target, caller, instance, kwargs, active)[0]
-        chunks = wrapped(*args, **kwargs)
-        if call is None:
-            yield from chunks
-            return
-        call.stream = True
-        if session is not None:
-            session.sent(call)
-        yield from counted(chunks, call)
+        if call is not None:
+            call.stream = True
+            if session is not None:
+                session.sent(call)
+        return wrapped(*args, **kwargs), call
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        return send(wrapped, instance, args, kwargs)
+        return _asked(partial(begin, wrapped, instance, args, kwargs))
 
     return wrapper
 
 
 def counted(chunks: Iterator[Any], call: Call) -> Iterator[Any]:
     """Pass on the chunks of one request, and end its call when they end or are given up."""
+    return _asked(None, chunks, call)
+
+
+def _asked(begin: Any, chunks: Any = (), call: Call | None = None) -> Iterator[Any]:
+    # The request is sent with the first `next`, as by the SDK's own generator: one that is never asked is free.
+    if begin is not None:
+        chunks, call = begin()
+        begin = None  # and the arguments with it
+    if call is None:
+        yield from chunks
+        return
     try:
         for chunk in watched(chunks, call):
             call.feed(chunk)
             yield chunk
-    except GeneratorExit:
-        call.end("closed")
-        raise
-    except BaseException as error:
-        call.end(outcome_of(error), error)
+    except BaseException:
+        _given_up(call)
         raise
     call.end("completed")
+
+
+def _given_up(call: Call) -> None:
+    """End the call of a request whose chunks are given up on account of the current exception."""
+    error = sys.exception()
+    assert error is not None
+    if isinstance(error, GeneratorExit):
+        call.end("closed")
+    else:
+        call.end(outcome_of(error), error)
 
 
 def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     """Wrap the private method that sends one request and returns, when awaited, its chunks as an async generator."""
 
     async def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        session = current()
+        session = sender()
         active = settings.active() if session is None else session.active
         call = None if active is None else (await calls.begin_async(target, caller, instance, kwargs, active))[0]
         if call is None:
@@ -316,14 +256,9 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
         except BaseException as error:
             call.end(outcome_of(error), error)
             raise
-        counting = counted_async(chunks, call, connections)
         if session is not None:
             session.sent(call, connections)
-        else:
-            # Nobody above tells how it ends. With a session this would speak too soon: a generator's weak references
-            # die before the generator sees that it is closed, and older versions drop it while the user closes theirs.
-            weakref.finalize(counting, call.end, "abandoned", from_finalizer=True)
-        return counting
+        return counted_async(chunks, call, connections, session)
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         return calls.named_like(wrapped, send(wrapped, instance, args, kwargs))
@@ -331,24 +266,86 @@ def streamed_async(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
     return wrapper
 
 
-async def counted_async(
-    chunks: AsyncIterator[Any], call: Call, connections: list[Any] | None = None
+def counted_async(
+    chunks: AsyncIterator[Any],
+    call: Call,
+    connections: list[Any] | None = None,
+    session: Session | None = None,
 ) -> AsyncIterator[Any]:
-    """Pass on the chunks of one request, end its call when they end or are given up, and release its connections."""
-    try:
-        async for chunk in watched_async(chunks, call):
-            call.feed(chunk)
-            yield chunk
-    except BaseException as error:
-        if isinstance(error, GeneratorExit):
-            call.end("closed")
-        else:
-            call.end(outcome_of(error), error)
-        with contextlib.suppress(Exception):
-            await _release(connections or [])
-        raise
-    call.end("completed")
-    await call.written()
+    """Pass on the chunks of one request, end its call when they end or are given up, and release its connections.
+
+    Args:
+        chunks: The SDK's async generator.
+        call: The request's.
+        connections: What holds its connection.
+        session: The stream above, which tells how it ends for the user.
+    """
+    return _Counted(chunks, call, connections, session)
+
+
+class _Counted:
+    """The chunks of one async request.
+
+    An async generator would hold its frame, and the event loop a weak reference to it, while the stream is open.
+    """
+
+    __slots__ = ("_call", "_chunks", "_connections", "_session")
+
+    def __init__(
+        self, chunks: AsyncIterator[Any], call: Call, connections: list[Any] | None, session: Session | None
+    ) -> None:
+        self._call = call
+        self._chunks = watched_async(chunks, call)
+        self._connections = connections
+        self._session = session
+
+    @property
+    def ag_running(self) -> bool:
+        """Whether somebody waits for a chunk."""
+        return bool(getattr(self._chunks, "ag_running", False))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        call = self._call
+        try:
+            async for chunk in self._chunks:
+                call.feed(chunk)
+                return chunk
+        except GeneratorExit:  # in which nothing can be awaited
+            _given_up(call)
+            raise
+        except BaseException:
+            if not self.ag_running:  # else this step is one too many
+                _given_up(call)
+                with contextlib.suppress(Exception):
+                    await release(self._connections)
+            raise
+        call.end("completed")
+        await call.written()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Close the SDK's generator, which refuses while somebody waits for a chunk; then give up the request."""
+        if (close := getattr(self._chunks, "aclose", None)) is not None:
+            await close()
+        self._call.end("closed")
+        await release(self._connections)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # an `__init__` that raised
+            if (call := self._call).open:
+                if self._session is None:
+                    call.end("abandoned", from_finalizer=True)
+                close_soon(partial(_dropped, call, self._connections, self._session), None)
+
+
+async def _dropped(call: Call, connections: list[Any] | None, session: Session | None) -> None:
+    """End the call of a request that was dropped, unless it has been said how it ended; release its connection."""
+    # The SDK drops a request and goes on; or the event loop shuts down, and has closed what the user holds.
+    call.end("closed" if session is not None and session.goes_on else "abandoned")
+    await release(connections)
 
 
 def answered(target: Target, _caller: Callable[[Any], Caller]) -> Wrapper:
