@@ -6,20 +6,25 @@ another tracked function. It must not be counted again.
 
 from __future__ import annotations
 
-import contextlib
 import weakref
-from functools import partial
 from typing import Any
 
 __all__ = ["known", "note"]
 
+_FEW = 256
+
 _known: dict[int, weakref.ref[Any]] = {}
+_bound = _FEW
 
 
 def note(answer: Any) -> None:
     """Remember `answer`, a response or the first chunk of one. What cannot be referred to weakly, as dicts, is not."""
-    with contextlib.suppress(TypeError):
-        _known[id(answer)] = weakref.ref(answer, partial(_forget, id(answer)))
+    try:
+        _known[id(answer)] = weakref.ref(answer)
+    except TypeError:
+        return
+    if len(_known) > _bound:
+        _forget()
 
 
 def known(answer: Any) -> bool:
@@ -28,7 +33,11 @@ def known(answer: Any) -> bool:
     return reference is not None and reference() is answer
 
 
-def _forget(key: int, reference: weakref.ref[Any]) -> None:
-    # In the meantime another object may have come to the same address.
-    if _known.get(key) is reference:
-        _known.pop(key, None)
+def _forget() -> None:
+    """Forget those that are gone, now and then: to be called back for each costs more."""
+    global _bound
+    for key, reference in list(_known.items()):
+        # In the meantime another object may have come to the same address.
+        if reference() is None and _known.get(key) is reference:
+            _known.pop(key, None)
+    _bound = max(_FEW, 2 * len(_known))
