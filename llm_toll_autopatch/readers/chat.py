@@ -12,7 +12,7 @@ from llm_toll_autopatch.estimate import text_chars
 from llm_toll_autopatch.readers.bounds import REQUEST, TOOLS, content, structure, tools
 from llm_toll_autopatch.readers.ceiling import Ceiling, Unbounded, bounded_output, no_search, only, openai_tiers
 from llm_toll_autopatch.readers.consistency import balanced, checked
-from llm_toll_autopatch.readers.fields import as_mapping, count, figures, get, header, text
+from llm_toll_autopatch.readers.fields import as_mapping, count, counts, figures, get, header, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.readers.usage_option import with_usage
 from llm_toll_autopatch.records import Usage
@@ -157,6 +157,9 @@ class ChatCompletions(Reader):
         is_plain = whole.keys() <= _PLAIN and not of_input and not of_output and "server_tool_use" not in raw
         if is_plain and given is not None and written is not None and (not total or total == given + written):
             return Reading(Usage(input_tokens=given, output_tokens=written, details=details), final)
+        # A zero there stands before what has another name.
+        of_input = of_input or counts(raw.get("prompt_tokens_details"))
+        of_output = of_output or counts(raw.get("completion_tokens_details"))
         # DeepSeek and Together name the cached part on the top level, LiteLLM's proxy as Anthropic does.
         cache_read = _first(
             (of_input, "cached_tokens"), (whole, "prompt_cache_hit_tokens"), (whole, "cached_tokens"),
@@ -210,8 +213,11 @@ _KNOWN_COUNTS = frozenset(
 
 
 def _first(*places: tuple[Mapping[str, int], str]) -> int:
-    """Return the first count that is there and not 0, else 0."""
-    return next((number for counted, name in places if (number := counted.get(name))), 0)
+    """Return the first count that is there, else 0."""
+    for counted, name in places:
+        if name in counted:
+            return counted[name]
+    return 0
 
 
 _TEXTS = frozenset({"message", "refusal", "text"})

@@ -56,7 +56,7 @@ class EmbedContent(Reader):
         """Take the `EmbedContentResponse`, without its vectors."""
         usage = get(response, "usage_metadata")
         self._tokens = count(usage, "prompt_token_count")
-        self._details = modalities(usage, "prompt_tokens_details")
+        self._details = modalities(get(usage, "prompt_tokens_details"))
         if self._tokens is None:
             embeddings = get(response, "embeddings")
             counts = [count(get(each, "statistics"), "token_count") for each in embeddings or ()]

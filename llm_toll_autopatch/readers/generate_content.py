@@ -207,25 +207,26 @@ def usage_of(metadata: Any, written: str, *, final: bool, web_searches: int = 0)
             prompt, rest = rest, 0
         elif output is None and rest >= 0:
             output, rest = rest, 0
-    given = modalities(raw, "prompt_tokens_details", "tool_use_prompt_tokens_details")
-    drawn = modalities(raw, f"{written}_tokens_details")
+    given = modalities(raw.get("prompt_tokens_details"), raw.get("tool_use_prompt_tokens_details"))
+    drawn = modalities(raw.get(f"{written}_tokens_details"))
+    cached = modalities(raw.get("cache_tokens_details"))
+    heard, seen = given.pop("audio", 0), given.pop("image", 0)
+    spoken, painted = drawn.pop("audio", 0), drawn.pop("image", 0)
+    for prefix, counted in (("input", given), ("output", drawn), ("cache_read", cached)):
+        for kind, number in counted.items():
+            details[f"{prefix}_{kind}_tokens"] = number
     usage = Usage(
         input_tokens=(prompt or 0) + tools,
         output_tokens=(output or 0) + (thoughts or 0),
         cache_read_tokens=whole.get("cached_content_token_count", 0),
         reasoning_tokens=thoughts or 0,
         tool_use_input_tokens=tools,
-        input_audio_tokens=given.pop("audio", 0),
-        input_image_tokens=given.pop("image", 0),
-        output_audio_tokens=drawn.pop("audio", 0),
-        output_image_tokens=drawn.pop("image", 0),
+        input_audio_tokens=heard,
+        input_image_tokens=seen,
+        output_audio_tokens=spoken,
+        output_image_tokens=painted,
         web_searches=web_searches,
-        details={
-            **details,
-            **{f"input_{kind}_tokens": number for kind, number in given.items()},
-            **{f"output_{kind}_tokens": number for kind, number in drawn.items()},
-            **{f"cache_read_{kind}_tokens": number for kind, number in modalities(raw, "cache_tokens_details").items()},
-        },
+        details=details,
     )
     return Reading(
         checked(usage, contradictory=rest != 0),
@@ -273,15 +274,15 @@ def _name(value: Any) -> str | None:
     return name.lower() if isinstance(name, str) and name else None
 
 
-def modalities(usage: Any, *names: str) -> dict[str, int]:
+def modalities(*lists: Any) -> dict[str, int]:
     """Return the tokens of each modality but text, lower-case, in lists of `ModalityTokenCount` or `ModalityTokens`."""
     found: dict[str, int] = {}
-    for name in names:
-        entries = get(usage, name)
+    for entries in lists:
         for entry in entries if isinstance(entries, list | tuple) else ():
             kind = _name(get(entry, "modality"))
-            number = count(entry, "token_count", "tokenCount", "tokens")
-            if number and kind is not None and kind not in ("text", "modality_unspecified"):
+            if kind is None or kind in ("text", "modality_unspecified"):
+                continue
+            if number := count(entry, "token_count", "tokenCount", "tokens"):
                 found[kind] = found.get(kind, 0) + number
     return found
 

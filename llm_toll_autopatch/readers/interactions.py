@@ -142,7 +142,8 @@ def _reading(usage: Any, *, final: bool) -> Reading | None:
     tools = count(raw, "total_tool_use_tokens") or 0
     if given is None and written is None and thoughts is None:
         return None
-    of_input, of_output = modalities(raw, "input_tokens_by_modality"), modalities(raw, "output_tokens_by_modality")
+    of_input = modalities(raw.get("input_tokens_by_modality"))
+    of_output = modalities(raw.get("output_tokens_by_modality"))
     searches = 0
     details = leftovers(raw, _USAGE)
     tool_counts = raw.get("grounding_tool_count")

@@ -101,12 +101,14 @@ class Messages(Reader):
     def _merge(self, usage: Any) -> bool:
         """Overwrite what is known with what `usage` says: a delta's figures are totals. Return whether it says any."""
         said = {name: value for name, value in as_mapping(usage).items() if value is not None}
-        self._usage.update(said)
-        tier = text(self._usage, "service_tier")
-        if text(self._usage, "speed") == "fast" and tier in (None, "standard"):
+        whole = self._usage
+        whole.update(said)
+        tier = whole.get("service_tier")
+        if whole.get("speed") == "fast" and tier in (None, "", "standard"):
             tier = "fast"  # has prices of its own, as a tier has
-        self.service_tier = tier or self.service_tier
-        return count(said, "output_tokens") is not None
+        if isinstance(tier, str):
+            self.service_tier = tier or self.service_tier
+        return "output_tokens" in said and count(said, "output_tokens") is not None
 
     def usage(self, *, ended: bool) -> Reading | None:
         """Return the merged usage, with what the top level leaves out: compactions, and the advice of other models."""
