@@ -14,16 +14,18 @@ __all__ = ["known", "note"]
 _FEW = 256
 
 _known: dict[int, weakref.ref[Any]] = {}
-_bound = _FEW
+_until_next = _FEW
 
 
 def note(answer: Any) -> None:
     """Remember `answer`, a response or the first chunk of one. What cannot be referred to weakly, as dicts, is not."""
+    global _until_next
     try:
         _known[id(answer)] = weakref.ref(answer)
     except TypeError:
         return
-    if len(_known) > _bound:
+    _until_next -= 1
+    if _until_next < 0:
         _forget()
 
 
@@ -34,10 +36,10 @@ def known(answer: Any) -> bool:
 
 
 def _forget() -> None:
-    """Forget those that are gone, now and then: to be called back for each costs more."""
-    global _bound
-    for key, reference in list(_known.items()):
+    """Forget those that are gone, every so many notes: to be called back for each of them costs more."""
+    global _until_next
+    for key, reference in _known.copy().items():
         # In the meantime another object may have come to the same address.
         if reference() is None and _known.get(key) is reference:
             _known.pop(key, None)
-    _bound = max(_FEW, 2 * len(_known))
+    _until_next = max(_FEW, len(_known))
