@@ -96,8 +96,8 @@ class Reader:
 
         Args:
             request: The arguments.
-            later: Whether the answer comes whole, before anybody can change the request: its text is counted by then,
-                if it has to be. `finish`, or `input_chars`, lets go of it.
+            later: Whether the answer comes whole, and nobody has it before `finish` has: that counts the text of the
+                request, if it has to be counted, and lets go of it.
         """
         self._request = self._texts(request)
         if not later:
