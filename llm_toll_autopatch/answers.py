@@ -6,20 +6,27 @@ another tracked function. It must not be counted again.
 
 from __future__ import annotations
 
-import contextlib
 import weakref
-from functools import partial
 from typing import Any
 
 __all__ = ["known", "note"]
 
+_FEW = 256
+
 _known: dict[int, weakref.ref[Any]] = {}
+_until_next = _FEW
 
 
 def note(answer: Any) -> None:
     """Remember `answer`, a response or the first chunk of one. What cannot be referred to weakly, as dicts, is not."""
-    with contextlib.suppress(TypeError):
-        _known[id(answer)] = weakref.ref(answer, partial(_forget, id(answer)))
+    global _until_next
+    try:
+        _known[id(answer)] = weakref.ref(answer)
+    except TypeError:
+        return
+    _until_next -= 1
+    if _until_next < 0:
+        _forget()
 
 
 def known(answer: Any) -> bool:
@@ -28,7 +35,11 @@ def known(answer: Any) -> bool:
     return reference is not None and reference() is answer
 
 
-def _forget(key: int, reference: weakref.ref[Any]) -> None:
-    # In the meantime another object may have come to the same address.
-    if _known.get(key) is reference:
-        _known.pop(key, None)
+def _forget() -> None:
+    """Forget those that are gone, every so many notes: to be called back for each of them costs more."""
+    global _until_next
+    for key, reference in _known.copy().items():
+        # In the meantime another object may have come to the same address.
+        if reference() is None and _known.get(key) is reference:
+            _known.pop(key, None)
+    _until_next = max(_FEW, len(_known))

@@ -426,10 +426,10 @@ def ceilings(monkeypatch: pytest.MonkeyPatch) -> list[Ceiling]:
     """The ceiling of every request, from the arguments with which the SDK's method is really called."""
     found: list[Ceiling] = []
 
-    def begins(original: Callable[[Reader, Mapping[str, Any]], None]) -> Callable[[Reader, Mapping[str, Any]], None]:
-        def begin(self: Reader, request: Mapping[str, Any]) -> None:
+    def begins(original: Callable[..., None]) -> Callable[..., None]:
+        def begin(self: Reader, request: Mapping[str, Any], *, later: bool) -> None:
             found.append(self.ceiling(request))
-            original(self, request)
+            original(self, request, later=later)
 
         return begin
 

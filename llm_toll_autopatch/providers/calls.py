@@ -100,7 +100,7 @@ def _begun(
         return None, kwargs
     try:
         reader.measure = active.measure if active.estimate_input else _nothing
-        reader.begin(kwargs)
+        reader.begin(kwargs, later=target.whole and active.estimate_input and not kwargs.get("stream"))
         if active.include_usage is not False:
             kwargs = reader.ask_for_usage(kwargs, who.endpoint, always=active.include_usage is True) or kwargs
     except Exception as error:

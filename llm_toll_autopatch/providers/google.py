@@ -62,9 +62,12 @@ def _embeds_itself(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
 def _both(path: str, method: str, reader: type[Reader], *, optional: bool = False) -> list[Target]:
     """Return the rows of a method that sends one request, sync and async."""
     return [
-        Target(_MODELS, f"{cls}.{path}", f"models.{method}", calls.request, reader, cls == "AsyncModels", optional)
+        Target(
+            _MODELS, f"{cls}.{path}", f"models.{method}", calls.request, reader, cls == "AsyncModels", optional,
+            whole=True,
+        )
         for cls in ("Models", "AsyncModels")
-    ]
+    ]  # fmt: skip
 
 
 _MODELS = "google.genai.models"

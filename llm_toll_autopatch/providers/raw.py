@@ -42,6 +42,7 @@ def deliver(call: Call, raw: Any, stream: Callable[[Any], Any]) -> Any:
     if http.is_closed and not streams:  # the body is in memory, nothing more is awaited
         call.finish(_parsed(http))
         return raw
+    call.reader.hold_nothing()
     tap = _Events(call, raw) if streams else _Body(call, http)
     _hook_parse(raw, tap, stream)
     _tap(http, tap)

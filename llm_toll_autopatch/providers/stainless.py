@@ -109,7 +109,8 @@ def manager(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
 
 def both(module: str, path: str, method: str, wrapper: WrapperFactory, reader: Any = None) -> tuple[Target, Target]:
     """Return the rows of a method and of its async twin, whose class has the same name behind `Async`."""
+    whole = wrapper is request
     return (
-        Target(module, path, method, wrapper, reader),
-        Target(module, f"Async{path}", method, wrapper, reader, is_async=True),
+        Target(module, path, method, wrapper, reader, whole=whole),
+        Target(module, f"Async{path}", method, wrapper, reader, is_async=True, whole=whole),
     )

@@ -38,6 +38,7 @@ class Target:
         reader: Makes the reader of one request; None where the method sends none itself.
         is_async: Whether the method is called with `await`. Decided here: `iscoroutinefunction` lies for several.
         optional: Whether nothing is lost on a version of the SDK that does not have it.
+        whole: Whether the answer comes whole unless `stream=` says otherwise.
     """
 
     module: str
@@ -47,6 +48,7 @@ class Target:
     reader: type[Reader] | None = None
     is_async: bool = False
     optional: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,18 +35,17 @@ class Transcriptions(Reader):
 
     operation = "transcriptions"
     unbounded = "the length of a recording is not known beforehand: make the call without strict_budget"
-    __slots__ = ("_duration", "_final", "_usage")
+    __slots__ = ("_duration", "_final")
 
     def __init__(self) -> None:
         super().__init__()
-        self._usage: Any = None
         self._duration: int | None = None
         self._final = False
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Count the text of the prompt; the length of the recording is not known here."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the prompt; the length of the recording is not known here."""
         self.model = text(request, "model") or ""
-        self.input_chars = text_chars(request.get("prompt"), self.measure)
+        return (request.get("prompt"),)
 
     def feed(self, event: Any) -> None:
         """Take a `TranscriptionStreamEvent`: the usage is on the last one."""
@@ -56,12 +55,14 @@ class Transcriptions(Reader):
             self._usage = get(event, "usage")
             self._final = True
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take a `Transcription` in any of its forms."""
-        self.output_chars += self.measure(response if isinstance(response, str) else text(response, "text") or "")
         self._usage = get(response, "usage")
         self._duration = whole_seconds(get(response, "duration"))  # of the verbose form
         self._final = True
+
+    def _written(self, response: Any) -> int:
+        return self.measure(response if isinstance(response, str) else text(response, "text") or "")
 
     def usage(self, *, ended: bool) -> Reading | None:
         """Return tokens or seconds, as the model is billed by."""
@@ -102,11 +103,11 @@ class Speech(Reader):
         self._text = 0
         self._answered = False
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Count the characters that are to be spoken, and those that say how."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return what is to be spoken, and what says how; the characters of the first are what is billed."""
         self.model = text(request, "model") or ""
         self._text = text_chars(request.get("input"))
-        self.input_chars = sum(text_chars(request.get(part), self.measure) for part in ("input", "instructions"))
+        return request.get("input"), request.get("instructions")
 
     def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
         only(request, _KNOWN)
@@ -117,7 +118,7 @@ class Speech(Reader):
             raise Unbounded("input= is no text: pass a string")
         return Ceiling(Usage(details={"input_characters": len(spoken)}))
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take the recording, which is not looked at."""
         del response
         self._answered = True

@@ -28,10 +28,12 @@ class Batches(Responses):
     unbounded = SPENT
     __slots__ = ()
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Fetching a batch says nothing about it."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return nothing: fetching a batch says nothing about it."""
+        del request
+        return ()
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take a `Batch`."""
         self._header(response)
         self.lasts = True
@@ -57,10 +59,12 @@ class EvalRuns(ChatCompletions):
             if run and model:
                 yield {"id": f"{run}/{model}", "model": model, "status": status, "usage": _without_names(each)}
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Fetching a run says nothing about it."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return nothing: fetching a run says nothing about it."""
+        del request
+        return ()
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take the usage of one model."""
         self._header(response)
         self.lasts = True
@@ -87,11 +91,13 @@ class BatchedMessages(Messages):
         message = get(result, "message")
         return () if message is None or text(result, "type") != "succeeded" else (message,)
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Fetching results says nothing about them."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return nothing: fetching results says nothing about them."""
+        del request
+        return ()
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take a `Message`."""
-        super().finish(response)
+        super()._take(response)
         self.lasts = True
         self.model = self.response_model or ""

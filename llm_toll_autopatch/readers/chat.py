@@ -12,7 +12,7 @@ from llm_toll_autopatch.estimate import text_chars
 from llm_toll_autopatch.readers.bounds import REQUEST, TOOLS, content, structure, tools
 from llm_toll_autopatch.readers.ceiling import Ceiling, Unbounded, bounded_output, no_search, only, openai_tiers
 from llm_toll_autopatch.readers.consistency import balanced, checked
-from llm_toll_autopatch.readers.fields import as_mapping, count, counts, get, leftovers, text
+from llm_toll_autopatch.readers.fields import as_mapping, count, counts, figures, get, header, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.readers.usage_option import with_usage
 from llm_toll_autopatch.records import Usage
@@ -27,22 +27,21 @@ class ChatCompletions(Reader):
     """`chat.completions`, of OpenAI and of the many servers that speak its language."""
 
     operation = "chat"
-    __slots__ = ("_unfinished", "_usage", "_usage_is_final")
+    says_all = ("prompt_tokens", "completion_tokens")
+    __slots__ = ("_unfinished", "_usage_is_final")
 
     def __init__(self) -> None:
         super().__init__()
-        self._usage: Any = None
         self._usage_is_final = False
         self._unfinished = 1
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Count the text of the messages, the tools and the response format."""
-        self.model = text(request, "model") or ""
-        self._unfinished = count(request, "n") or 1
-        self.input_chars = sum(
-            text_chars(request.get(part), self.measure)
-            for part in ("messages", "tools", "functions", "response_format")
-        )
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the messages, the tools and the response format."""
+        model = request.get("model")
+        self.model = model if isinstance(model, str) else ""
+        if request.get("n"):
+            self._unfinished = count(request, "n") or 1
+        return tuple(map(request.get, _PROMPT))
 
     def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
         only(request, _KNOWN, _REFUSED)
@@ -85,9 +84,9 @@ class ChatCompletions(Reader):
                     measure = self.measure
                     self.output_chars += measure(content)
                     if delta.tool_calls or getattr(delta, "__pydantic_extra__", None):
-                        self._wrote_besides(delta)
+                        self.output_chars += self._besides(delta)
                 else:
-                    self._wrote_besides(delta)
+                    self.output_chars += self._besides(delta)
             if choice.finish_reason is not None:
                 self._unfinished -= 1
                 self._report(get(get(chunk, "x_groq"), "usage"))  # Groq
@@ -105,48 +104,62 @@ class ChatCompletions(Reader):
                 chunk.model_fields_set.discard("usage")
         return False
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take a `ChatCompletion`."""
         self._header(response)
         self._report(get(response, "usage"))
+
+    def _written(self, response: Any) -> int:
+        chars = 0
         choices = get(response, "choices")
         for choice in choices if isinstance(choices, list | tuple) else ():
             message = get(choice, "message")
-            self.output_chars += self.measure(text(message, "content") or "")
-            self._wrote_besides(message)
+            chars += self.measure(text(message, "content") or "") + self._besides(message)
+        return chars
 
     def _header(self, response: Any) -> None:
+        model, response_id, tier = header(response)
         # A chunk may come before the model is known: Azure's first has an empty name.
-        self.response_model = text(response, "model") or self.response_model
-        self.response_id = text(response, "id") or self.response_id
-        self.service_tier = text(response, "service_tier") or self.service_tier
+        self.response_model = model or self.response_model
+        self.response_id = response_id or self.response_id
+        self.service_tier = tier or self.service_tier
 
     def _report(self, usage: Any) -> None:
         # The last one wins: compatible servers repeat growing figures on every chunk, up to that of the last choice's
         # end.
-        if usage is not None and as_mapping(usage):
-            self._usage = usage
+        if usage is not None and (fields := as_mapping(usage)):
+            self._usage = fields
             self._usage_is_final = self._unfinished <= 0
 
-    def _wrote_besides(self, delta: Any) -> None:
-        """Count what a delta or a message holds besides its text."""
+    def _besides(self, delta: Any) -> int:
+        """Return the characters that a delta or a message holds besides its text."""
         fields = as_mapping(delta)
-        measure = self.measure
+        measure, chars = self.measure, 0
         if not isinstance(content := fields.get("content"), str):
-            self.output_chars += text_chars(content, measure)  # Mistral's reasoning models send a list of parts
+            chars = text_chars(content, measure)  # Mistral's reasoning models send a list of parts
         # OpenRouter sends the same reasoning under both names.
         reasoning = fields.get("reasoning_content") or fields.get("reasoning")
         spoken = get(fields.get("audio"), "transcript")
         besides = (reasoning, spoken, fields.get("refusal"), fields.get("tool_calls"), fields.get("function_call"))
         for each in besides:
             if each is not None:
-                self.output_chars += text_chars(each, measure)
+                chars += text_chars(each, measure)
+        return chars
 
     def usage(self, *, ended: bool) -> Reading | None:
         """Return the usage that came last: `CompletionUsage`, or what a compatible server made of it."""
-        raw = as_mapping(self._usage)
-        whole = counts(raw)
-        of_input, of_output = counts(raw.get("prompt_tokens_details")), counts(raw.get("completion_tokens_details"))
+        raw = self._usage
+        if raw is None:
+            return None
+        whole, (of_input, of_output), details = figures(raw, _KNOWN_COUNTS, _NESTED)
+        given, written, total = whole.get("prompt_tokens"), whole.get("completion_tokens"), whole.get("total_tokens")
+        final = ended or self._usage_is_final
+        is_plain = whole.keys() <= _PLAIN and not of_input and not of_output and "server_tool_use" not in raw
+        if is_plain and given is not None and written is not None and (not total or total == given + written):
+            return Reading(Usage(input_tokens=given, output_tokens=written, details=details), final)
+        # A zero there stands before what has another name.
+        of_input = of_input or counts(raw.get("prompt_tokens_details"))
+        of_output = of_output or counts(raw.get("completion_tokens_details"))
         # DeepSeek and Together name the cached part on the top level, LiteLLM's proxy as Anthropic does.
         cache_read = _first(
             (of_input, "cached_tokens"), (whole, "prompt_cache_hit_tokens"), (whole, "cached_tokens"),
@@ -157,9 +170,9 @@ class ChatCompletions(Reader):
             (whole, "cache_creation_input_tokens"),
         )  # fmt: skip
         sums = balanced(
-            whole.get("prompt_tokens"),
-            whole.get("completion_tokens"),
-            whole.get("total_tokens"),
+            given,
+            written,
+            total,
             reasoning=_first((of_output, "reasoning_tokens"), (whole, "reasoning_tokens")),
             cached=cache_read + cache_write,
             silent=not self.output_chars,
@@ -176,24 +189,25 @@ class ChatCompletions(Reader):
             output_audio_tokens=of_output.get("audio_tokens", 0),
             input_image_tokens=of_input.get("image_tokens", 0),
             output_image_tokens=of_output.get("image_tokens", 0),
-            web_searches=count(get(raw, "server_tool_use"), "web_search_requests") or 0,  # OpenRouter
-            details=leftovers(raw, _CHAT_USAGE, nested=_NESTED),
+            web_searches=count(raw.get("server_tool_use"), "web_search_requests") or 0,  # OpenRouter
+            details=details,
         )
         return Reading(
             checked(usage, contradictory=sums.contradictory),
-            ended or self._usage_is_final,
+            final,
             has_input=sums.given is not None,
             has_output=sums.written is not None,
         )
 
 
+_PROMPT = ("messages", "tools", "functions", "response_format")
 _NESTED = MappingProxyType({"prompt_tokens_details": "input_", "completion_tokens_details": "output_"})
-_CHAT_USAGE = frozenset(
+_PLAIN = frozenset({"completion_tokens", "prompt_tokens", "total_tokens"})
+_KNOWN_COUNTS = frozenset(
     {
         "audio_tokens", "cache_creation_input_tokens", "cache_creation_tokens", "cache_read_input_tokens",
-        "cache_write_tokens", "cached_tokens", "completion_tokens", "image_tokens", "prompt_cache_hit_tokens",
-        "prompt_cache_miss_tokens", "prompt_tokens", "reasoning_tokens", "server_tool_use", "text_tokens",
-        "total_tokens",
+        "cache_write_tokens", "cached_tokens", "image_tokens", "prompt_cache_hit_tokens", "prompt_cache_miss_tokens",
+        "reasoning_tokens", "server_tool_use", "text_tokens", *_NESTED, *_PLAIN,
     }
 )  # fmt: skip
 

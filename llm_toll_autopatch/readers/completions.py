@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.estimate import text_chars
 from llm_toll_autopatch.readers.bounds import REQUEST, prompts
 from llm_toll_autopatch.readers.ceiling import Ceiling, bounded_output, no_search, only, openai_tiers
 from llm_toll_autopatch.readers.chat import ChatCompletions
@@ -12,7 +11,7 @@ from llm_toll_autopatch.readers.fields import count, get, text
 from llm_toll_autopatch.records import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["Completions"]
 
@@ -23,11 +22,11 @@ class Completions(ChatCompletions):
     operation = "completions"
     __slots__ = ()
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Count the text of the prompt and of what comes behind the completion."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the prompt and what comes behind the completion."""
         self.model = text(request, "model") or ""
         self._unfinished = count(request, "n") or 1
-        self.input_chars = sum(text_chars(request.get(part), self.measure) for part in ("prompt", "suffix"))
+        return request.get("prompt"), request.get("suffix")
 
     def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
         only(request, _KNOWN)
@@ -44,7 +43,8 @@ class Completions(ChatCompletions):
 
     def feed(self, chunk: Any) -> bool:
         """Take a streamed `Completion`; hide what is there only because it was asked for in the user's place."""
-        self.finish(chunk)
+        self._take(chunk)
+        self.output_chars += self._written(chunk)
         if not self.asks_for_usage:
             return False
         if get(chunk, "usage") is not None:
@@ -52,14 +52,18 @@ class Completions(ChatCompletions):
         chunk.model_fields_set.discard("usage")
         return False
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take a `Completion`."""
-        choices = get(response, "choices")
-        for choice in choices if isinstance(choices, list | tuple) else ():
-            self.output_chars += self.measure(text(choice, "text") or "")
-            self._unfinished -= get(choice, "finish_reason") is not None
-        self._header(response)
-        self._report(get(response, "usage"))
+        self._unfinished -= sum(get(choice, "finish_reason") is not None for choice in _choices(response))
+        super()._take(response)
+
+    def _written(self, response: Any) -> int:
+        return sum(self.measure(text(choice, "text") or "") for choice in _choices(response))
+
+
+def _choices(response: Any) -> Sequence[Any]:
+    choices = get(response, "choices")
+    return choices if isinstance(choices, list | tuple) else ()
 
 
 _KNOWN = frozenset(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.estimate import text_chars
 from llm_toll_autopatch.readers.fields import text
 from llm_toll_autopatch.readers.responses import Responses
 
@@ -21,11 +20,16 @@ class Decisions(Responses):
     unbounded = "a decision takes no limit to its output: make the call without strict_budget"
     __slots__ = ()
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Count the text of the input and of the questions."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the input and the questions."""
         self.model = text(request, "model") or ""
-        self.input_chars = sum(text_chars(request.get(part), self.measure) for part in ("input", "questions"))
+        return request.get("input"), request.get("questions")
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take a `Decision`."""
         self._header(response)
+
+    def _written(self, response: Any) -> int:
+        """Return that there is no text in a decision."""
+        del response
+        return 0

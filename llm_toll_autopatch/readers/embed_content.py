@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.estimate import text_chars
 from llm_toll_autopatch.readers import gemini_bounds
 from llm_toll_autopatch.readers.ceiling import SPENT, Ceiling, only
 from llm_toll_autopatch.readers.fields import count, get, text
@@ -39,12 +38,10 @@ class EmbedContent(Reader):
         self._characters: int | None = None
         self._details: dict[str, int] = {}
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Count the text of the contents, whichever way they go."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the contents, whichever way they go."""
         self.model = text(request, "model") or ""
-        self.input_chars = sum(
-            text_chars(request.get(part), self.measure) for part in ("contents", "content", "batch_contents")
-        )
+        return request.get("contents"), request.get("content"), request.get("batch_contents")
 
     def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
         parts = ("batch_contents", "content", "contents")
@@ -55,11 +52,11 @@ class EmbedContent(Reader):
         given += gemini_bounds.contents(config.get("title"))
         return Ceiling(Usage(input_tokens=given, details={"input_characters": given}))
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take the `EmbedContentResponse`, without its vectors."""
         usage = get(response, "usage_metadata")
         self._tokens = count(usage, "prompt_token_count")
-        self._details = modalities(usage, "prompt_tokens_details")
+        self._details = modalities(get(usage, "prompt_tokens_details"))
         if self._tokens is None:
             embeddings = get(response, "embeddings")
             counts = [count(get(each, "statistics"), "token_count") for each in embeddings or ()]
@@ -87,7 +84,7 @@ class EmbedContentBatch(EmbedContent):
     unbounded = SPENT
     __slots__ = ()
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take the `SingleEmbedContentResponse`; nothing but the job says that it is billed as a batch."""
         self._tokens = count(response, "token_count")
         self.service_tier = "batch"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.estimate import text_chars
 from llm_toll_autopatch.readers.bounds import prompts
 from llm_toll_autopatch.readers.ceiling import Ceiling, only
 from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
@@ -24,22 +23,19 @@ class Embeddings(Reader):
     """`embeddings`: input tokens, and no output that could be billed."""
 
     operation = "embeddings"
-    __slots__ = ("_usage",)
+    says_all = ("prompt_tokens",)
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._usage: Any = None
-
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Count the text of the input."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the input."""
         self.model = text(request, "model") or ""
-        self.input_chars = text_chars(request.get("input"), self.measure)
+        return (request.get("input"),)
 
     def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
         only(request, _KNOWN)
         return Ceiling(Usage(input_tokens=sum(prompts(request.get("input")))))
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take a `CreateEmbeddingResponse`."""
         self.response_model = text(response, "model")
         self._usage = get(response, "usage")

@@ -25,15 +25,12 @@ class LiveTurn(Reader):
 
     operation = "live"
     unbounded = "a session goes on without a bound: open it without strict_budget"
-    __slots__ = ("_usage",)
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._usage: Any = None
-
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Note the model; what the user sends goes by other ways, and is not estimated."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return nothing: what the user sends goes by other ways, and is not estimated."""
         self.model = text(request, "model") or ""
+        return ()
 
     def feed(self, message: Any) -> None:
         """Take a `LiveServerMessage`: text, or the transcription of what is said."""

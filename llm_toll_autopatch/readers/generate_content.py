@@ -15,7 +15,7 @@ from llm_toll_autopatch.readers import gemini_bounds
 from llm_toll_autopatch.readers.bounds import REQUEST, TOOLS, structure
 from llm_toll_autopatch.readers.ceiling import SPENT, Ceiling, Unbounded, bounded_output, only
 from llm_toll_autopatch.readers.consistency import checked
-from llm_toll_autopatch.readers.fields import as_mapping, count, counts, get, leftovers, text
+from llm_toll_autopatch.readers.fields import as_mapping, count, figures, get, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import Usage
 
@@ -26,25 +26,26 @@ class GenerateContent(Reader):
     """`models.generate_content` and its stream."""
 
     operation = "generate_content"
-    __slots__ = ("_finished", "_queries", "_tier_is_due", "_usage", "_usage_is_final")
+    says_all = ("prompt_token_count", "candidates_token_count")
+    __slots__ = ("_finished", "_queries", "_tier_is_due", "_usage_is_final")
 
     def __init__(self) -> None:
         super().__init__()
-        self._usage: Any = None
         self._usage_is_final = False
         self._finished = False
         self._queries = 0
         self._tier_is_due = True
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Count the text of the contents, the system instruction and the tools."""
-        self.model = text(request, "model") or ""
-        config = request.get("config")
-        self.input_chars = text_chars(request.get("contents"), self.measure) + sum(
-            text_chars(get(config, part), self.measure) for part in ("system_instruction", "tools", "response_schema")
-        )
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the contents, the system instruction and the tools."""
+        model = request.get("model")
+        self.model = model if isinstance(model, str) else ""
+        contents, config = request.get("contents"), request.get("config")
+        if config is None:
+            return (contents,)
         # The SDK drops the tier that the response names, so the one that was asked for stands in for it.
         self.service_tier = _name(get(config, "service_tier"))
+        return contents, get(config, "system_instruction"), get(config, "tools"), get(config, "response_schema")
 
     def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
         only(request, ("config", "contents"))
@@ -103,12 +104,27 @@ class GenerateContent(Reader):
             self._tier_is_due = False
             self.service_tier = _tier_in_headers(chunk) or self.service_tier
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take the whole `GenerateContentResponse`; one that the user wanted unparsed has a body in its place."""
-        body = None if response.candidates else text(get(response, "sdk_http_response"), "body")
-        self.feed(response)
-        if body is not None:
-            self._read_json(json.loads(body))
+        measure, self.measure = self.measure, _nothing
+        try:
+            self.feed(response)
+        finally:
+            self.measure = measure
+        if (body := _unparsed(response)) is not None:
+            self._read_json(body)
+
+    def _written(self, response: Any) -> int:
+        if (body := _unparsed(response)) is not None:
+            return sum(text_chars(get(get(each, "content"), "parts"), self.measure) for each in _candidates(body))
+        chars = 0
+        for candidate in response.candidates or ():
+            content = candidate.content
+            for part in (content.parts or ()) if content is not None else ():
+                called = part.function_call
+                for each in (part.text,) if part.text is not None or called is None else (called.name, called.args):
+                    chars += text_chars(each, self.measure)
+        return chars
 
     def _read_json(self, response: Any) -> None:
         """Take the response's JSON, which is all that there is under `should_return_http_response`."""
@@ -116,9 +132,7 @@ class GenerateContent(Reader):
         self.service_tier = _name(get(self._usage, "service_tier")) or self.service_tier
         self.response_model = text(response, "modelVersion") or self.response_model
         self.response_id = text(response, "responseId") or self.response_id
-        candidates = get(response, "candidates")
-        for candidate in candidates if isinstance(candidates, list) else ():
-            self.output_chars += text_chars(get(get(candidate, "content"), "parts"), self.measure)
+        for candidate in _candidates(response):
             self._grounded(get(get(candidate, "groundingMetadata"), "webSearchQueries"))
 
     def _grounded(self, queries: Any) -> None:
@@ -133,6 +147,8 @@ class GenerateContent(Reader):
 
     def _searches(self) -> int:
         """Return the searches as they are billed: each query since Gemini 3, each grounded prompt before."""
+        if not self._queries:
+            return 0
         generation = re.search(r"gemini-(\d+)", self.response_model or self.model)
         by_prompt = generation is not None and int(generation[1]) < _BILLS_QUERIES
         return min(self._queries, 1) if by_prompt else self._queries
@@ -158,9 +174,9 @@ class GenerateContentBatch(GenerateContent):
     unbounded = SPENT
     __slots__ = ()
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take the `GenerateContentResponse`; nothing but the job says that it is billed as a batch."""
-        super().finish(response)
+        super()._take(response)
         self.service_tier = "batch"
 
     def usage(self, *, ended: bool) -> Reading | None:
@@ -178,7 +194,7 @@ def usage_of(metadata: Any, written: str, *, final: bool, web_searches: int = 0)
         web_searches: What has been searched, which the metadata does not say.
     """
     raw = as_mapping(metadata)
-    whole = counts(raw)
+    whole, _, details = figures(raw, _KNOWN_COUNTS)
     prompt, output = whole.get("prompt_token_count"), whole.get(f"{written}_token_count")
     thoughts, tools = whole.get("thoughts_token_count"), whole.get("tool_use_prompt_token_count", 0)
     if prompt is None and output is None and thoughts is None and not web_searches:
@@ -191,25 +207,26 @@ def usage_of(metadata: Any, written: str, *, final: bool, web_searches: int = 0)
             prompt, rest = rest, 0
         elif output is None and rest >= 0:
             output, rest = rest, 0
-    given = modalities(raw, "prompt_tokens_details", "tool_use_prompt_tokens_details")
-    drawn = modalities(raw, f"{written}_tokens_details")
+    given = modalities(raw.get("prompt_tokens_details"), raw.get("tool_use_prompt_tokens_details"))
+    drawn = modalities(raw.get(f"{written}_tokens_details"))
+    cached = modalities(raw.get("cache_tokens_details"))
+    heard, seen = given.pop("audio", 0), given.pop("image", 0)
+    spoken, painted = drawn.pop("audio", 0), drawn.pop("image", 0)
+    for prefix, counted in (("input", given), ("output", drawn), ("cache_read", cached)):
+        for kind, number in counted.items():
+            details[f"{prefix}_{kind}_tokens"] = number
     usage = Usage(
         input_tokens=(prompt or 0) + tools,
         output_tokens=(output or 0) + (thoughts or 0),
         cache_read_tokens=whole.get("cached_content_token_count", 0),
         reasoning_tokens=thoughts or 0,
         tool_use_input_tokens=tools,
-        input_audio_tokens=given.pop("audio", 0),
-        input_image_tokens=given.pop("image", 0),
-        output_audio_tokens=drawn.pop("audio", 0),
-        output_image_tokens=drawn.pop("image", 0),
+        input_audio_tokens=heard,
+        input_image_tokens=seen,
+        output_audio_tokens=spoken,
+        output_image_tokens=painted,
         web_searches=web_searches,
-        details={
-            **leftovers(raw, _USAGE),
-            **{f"input_{kind}_tokens": number for kind, number in given.items()},
-            **{f"output_{kind}_tokens": number for kind, number in drawn.items()},
-            **{f"cache_read_{kind}_tokens": number for kind, number in modalities(raw, "cache_tokens_details").items()},
-        },
+        details=details,
     )
     return Reading(
         checked(usage, contradictory=rest != 0),
@@ -222,10 +239,28 @@ def usage_of(metadata: Any, written: str, *, final: bool, web_searches: int = 0)
 def _tier_in_headers(response: Any) -> str | None:
     """Return the tier that the Gemini API served, see https://ai.google.dev/gemini-api/docs/priority-inference."""
     headers = as_mapping(get(get(response, "sdk_http_response"), "headers"))
-    return next((str(headers[name]) for name in headers if name.lower() == "x-gemini-service-tier"), None)
+    if _TIER not in "\n".join(headers).lower():
+        return None
+    return next((str(headers[name]) for name in headers if name.lower() == _TIER), None)
 
 
-_USAGE = frozenset(
+def _nothing(_text: str) -> int:
+    return 0
+
+
+def _unparsed(response: Any) -> Any:
+    """Return the JSON of a response that the user wanted unparsed; None of any other."""
+    body = None if response.candidates else text(get(response, "sdk_http_response"), "body")
+    return None if body is None else json.loads(body)
+
+
+def _candidates(body: Any) -> list[Any]:
+    candidates = get(body, "candidates")
+    return candidates if isinstance(candidates, list) else []
+
+
+_TIER = "x-gemini-service-tier"
+_KNOWN_COUNTS = frozenset(
     {
         "cached_content_token_count", "candidates_token_count", "prompt_token_count", "response_token_count",
         "thoughts_token_count", "tool_use_prompt_token_count", "total_token_count",
@@ -239,15 +274,15 @@ def _name(value: Any) -> str | None:
     return name.lower() if isinstance(name, str) and name else None
 
 
-def modalities(usage: Any, *names: str) -> dict[str, int]:
+def modalities(*lists: Any) -> dict[str, int]:
     """Return the tokens of each modality but text, lower-case, in lists of `ModalityTokenCount` or `ModalityTokens`."""
     found: dict[str, int] = {}
-    for name in names:
-        entries = get(usage, name)
+    for entries in lists:
         for entry in entries if isinstance(entries, list | tuple) else ():
             kind = _name(get(entry, "modality"))
-            number = count(entry, "token_count", "tokenCount", "tokens")
-            if number and kind is not None and kind not in ("text", "modality_unspecified"):
+            if kind is None or kind in ("text", "modality_unspecified"):
+                continue
+            if number := count(entry, "token_count", "tokenCount", "tokens"):
                 found[kind] = found.get(kind, 0) + number
     return found
 

@@ -29,9 +29,10 @@ class Imagen(Reader):
         super().__init__()
         self._units: dict[str, int] | None = None
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Note the model; prompts cost nothing here."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return nothing: prompts cost nothing here."""
         self.model = text(request, "model") or ""
+        return ()
 
     def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
         config = request.get("config")
@@ -42,7 +43,7 @@ class Imagen(Reader):
             return Ceiling(Usage(details={"images": 1}))
         raise Unbounded("how many images come back is left to the service: pass number_of_images in config=")
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Count what came back; an entry without an image was filtered, or tells about the prompt."""
         images = sum(_is_there(get(each, "image")) for each in get(response, "generated_images") or ())
         masks = sum(_is_there(get(each, "mask")) for each in get(response, "generated_masks") or ())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_toll_autopatch.estimate import text_chars
 from llm_toll_autopatch.readers.ceiling import Ceiling, Unbounded
 from llm_toll_autopatch.readers.fields import as_mapping, count, get, leftovers, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
@@ -28,19 +27,18 @@ class Images(Reader):
     """`images.generate`, `images.edit` and `images.create_variation`."""
 
     operation = "images"
-    __slots__ = ("_final", "_images", "_svg", "_usage")
+    __slots__ = ("_final", "_images", "_svg")
 
     def __init__(self) -> None:
         super().__init__()
-        self._usage: Any = None
         self._svg: Any = None
         self._images = 0
         self._final = False
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Count the text of the prompt. The model may be left to the service, and no answer names it."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the prompt. The model may be left to the service, and no answer names it."""
         self.model = text(request, "model") or ""
-        self.input_chars = text_chars(request.get("prompt"), self.measure)
+        return (request.get("prompt"),)
 
     def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
         model = text(request, "model") or ""
@@ -55,7 +53,7 @@ class Images(Reader):
             self._usage = get(event, "usage")
             self._final = True
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take an `ImagesResponse`."""
         data = get(response, "data")
         self._images = len(data) if isinstance(data, list | tuple) else 0

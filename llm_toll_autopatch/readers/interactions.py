@@ -27,21 +27,19 @@ class Interaction(Reader):
     """One request of `interactions.create`."""
 
     operation = "interactions"
-    __slots__ = ("_final", "_usage")
+    __slots__ = ("_final",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._usage: Any = None
         self._final = False
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Count the text of the input, the instructions, the tools and the format; an agent stands for its model."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the input, the instructions, the tools and the format; an agent stands for its model."""
         whole = request.get("request")
         body = request if whole is None else get(whole, "body")
         self.model = text(body, "model") or text(body, "agent") or ""
         self.lasts = get(body, "background") is True
-        parts = ("input", "system_instruction", "tools", "response_format")
-        self.input_chars = sum(text_chars(get(body, part), self.measure) for part in parts)
+        return tuple([get(body, part) for part in ("input", "system_instruction", "tools", "response_format")])
 
     def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
         whole = request.get("request")
@@ -81,16 +79,19 @@ class Interaction(Reader):
         if usage is not None:
             self._usage = usage
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take an `Interaction`."""
         self.lasts = self.lasts or _is_at_work(response)
         self._header(response)
+
+    def _written(self, response: Any) -> int:
+        chars = text_chars(get(response, "outputs"), self.measure)
         steps = get(response, "steps")
         for step in steps if isinstance(steps, list | tuple) else ():
             if get(step, "type") in _WRITTEN:
                 parts = ("content", "summary", "name", "arguments")
-                self.output_chars += sum(text_chars(get(step, part), self.measure) for part in parts)
-        self.output_chars += text_chars(get(response, "outputs"), self.measure)
+                chars += sum(text_chars(get(step, part), self.measure) for part in parts)
+        return chars
 
     def _header(self, interaction: Any) -> None:
         self.response_model = text(interaction, "model") or self.response_model
@@ -114,23 +115,19 @@ class InteractionDecision(Reader):
 
     operation = "decisions"
     unbounded = "a decision takes no limit to its output: make the call without strict_budget"
-    __slots__ = ("_usage",)
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._usage: Any = None
-
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Count the text of the input and of the questions."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the input and the questions."""
         self.model = text(request, "model") or ""
-        self.input_chars = text_chars(request.get("input"), self.measure) + text_chars(
-            request.get("questions"), self.measure
-        )
+        return request.get("input"), request.get("questions")
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take a `CreateDecisionResponse`, which does not name its model."""
         self._usage = get(response, "usage")
-        self.output_chars = text_chars(get(response, "answers"), self.measure)
+
+    def _written(self, response: Any) -> int:
+        return text_chars(get(response, "answers"), self.measure)
 
     def usage(self, *, ended: bool) -> Reading | None:
         """Return the request's usage."""
@@ -145,7 +142,8 @@ def _reading(usage: Any, *, final: bool) -> Reading | None:
     tools = count(raw, "total_tool_use_tokens") or 0
     if given is None and written is None and thoughts is None:
         return None
-    of_input, of_output = modalities(raw, "input_tokens_by_modality"), modalities(raw, "output_tokens_by_modality")
+    of_input = modalities(raw.get("input_tokens_by_modality"))
+    of_output = modalities(raw.get("output_tokens_by_modality"))
     searches = 0
     details = leftovers(raw, _USAGE)
     tool_counts = raw.get("grounding_tool_count")

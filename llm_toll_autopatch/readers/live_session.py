@@ -24,18 +24,18 @@ class LiveSessions(Reader):
 
     operation = "live"
     unbounded = "a session is billed by the second, and goes on without a bound: open it without strict_budget"
-    __slots__ = ("_final", "_usage")
+    __slots__ = ("_final",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._usage: Any = None
         self._final = False
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Note the session's model and id."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return nothing, and note the session's model and id."""
         self.model = text(request, "model") or ""
         self.response_model = text(request, "served")
         self.response_id = text(request, "session")
+        return ()
 
     def feed(self, event: Any) -> None:
         """Take an event that tells of the session's usage so far."""

@@ -15,7 +15,7 @@ from llm_toll_autopatch.estimate import text_chars
 from llm_toll_autopatch.readers.bounds import REQUEST, TOOLS, content, structure, tools
 from llm_toll_autopatch.readers.ceiling import Ceiling, bounded_output, only
 from llm_toll_autopatch.readers.consistency import checked
-from llm_toll_autopatch.readers.fields import as_mapping, count, counts, get, leftovers, text
+from llm_toll_autopatch.readers.fields import as_mapping, count, counts, figures, get, header, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import USAGE_COUNTS, Usage
 
@@ -29,18 +29,20 @@ class Messages(Reader):
     """`messages`."""
 
     operation = "messages"
-    __slots__ = ("_final", "_usage", "_web_searches")
+    says_all = ("input_tokens", "output_tokens")
+    __slots__ = ("_final", "_web_searches")
 
     def __init__(self) -> None:
         super().__init__()
-        self._usage: Mapping[str, Any] = _NOTHING  # a dictionary of its own takes 64 bytes of each open stream
+        self._usage = _NOTHING  # a dictionary of its own takes 64 bytes of each open stream
         self._final = False
         self._web_searches = 0
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Count the text of the messages, the system prompt and the tools."""
-        self.model = text(request, "model") or ""
-        self.input_chars = sum(text_chars(request.get(part), self.measure) for part in ("messages", "system", "tools"))
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the messages, the system prompt and the tools."""
+        model = request.get("model")
+        self.model = model if isinstance(model, str) else ""
+        return tuple(map(request.get, _PROMPT))
 
     def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
         only(request, _KNOWN, _REFUSED)
@@ -82,69 +84,75 @@ class Messages(Reader):
         elif kind == "message_delta" and self._merge(get(event, "usage")):
             self._final = True
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take a `Message`."""
         self._header(response)
         self._final = self._merge(get(response, "usage"))
+
+    def _written(self, response: Any) -> int:
         content = get(response, "content")
-        for block in content if isinstance(content, list | tuple) else ():
-            self.output_chars += sum(
-                text_chars(get(block, part), self.measure) for part in ("text", "thinking", "name", "input")
-            )
+        blocks = content if isinstance(content, list | tuple) else ()
+        return sum(text_chars(get(block, part), self.measure) for block in blocks for part in _WRITTEN)
 
     def _header(self, message: Any) -> None:
-        self.response_model = text(message, "model") or self.response_model
-        self.response_id = text(message, "id") or self.response_id
+        model, response_id, _ = header(message)
+        self.response_model = model or self.response_model
+        self.response_id = response_id or self.response_id
 
     def _merge(self, usage: Any) -> bool:
         """Overwrite what is known with what `usage` says: a delta's figures are totals. Return whether it says any."""
         said = {name: value for name, value in as_mapping(usage).items() if value is not None}
-        self._usage = {**self._usage, **said} if self._usage else said
-        tier = text(self._usage, "service_tier")
-        if text(self._usage, "speed") == "fast" and tier in (None, "standard"):
+        self._usage = whole = {**self._usage, **said} if self._usage else said
+        tier = whole.get("service_tier")
+        if whole.get("speed") == "fast" and tier in (None, "", "standard"):
             tier = "fast"  # has prices of its own, as a tier has
-        self.service_tier = tier or self.service_tier
-        return count(said, "output_tokens") is not None
+        if isinstance(tier, str):
+            self.service_tier = tier or self.service_tier
+        return "output_tokens" in said and count(said, "output_tokens") is not None
 
     def usage(self, *, ended: bool) -> Reading | None:
         """Return the merged usage, with what the top level leaves out: compactions, and the advice of other models."""
         del ended  # a stream that ends without its `message_delta` has not told its figures, however it ends
         raw = self._usage
-        plain, written = count(raw, "input_tokens"), count(raw, "output_tokens")
+        whole, (of_tools, of_output), details = figures(raw, _KNOWN_COUNTS, _NESTED)
+        plain, written = whole.get("input_tokens"), whole.get("output_tokens")
         if plain is None and written is None:
             return None
-        web_searches = count(raw.get("server_tool_use"), "web_search_requests") or 0
-        own = replace(
-            _tokens(raw),
-            reasoning_tokens=count(raw.get("output_tokens_details"), "thinking_tokens") or 0,
+        web_searches = of_tools.get("web_search_requests", 0)
+        split = _split_writes(raw.get("cache_creation"))
+        own = _tokens(
+            whole,
+            split,
+            reasoning_tokens=of_output.get("thinking_tokens", 0),
             # Those that were begun are all that a stream which was left early lets us know.
             web_searches=web_searches if self._final else max(web_searches, self._web_searches),
-            details=leftovers(raw, _USAGE, nested=_NESTED) | _geography(raw),
-        )
-        split = own.cache_write_5m_tokens + own.cache_write_1h_tokens
-        contradictory = split > own.cache_write_tokens or (
-            0 < (count(raw, "cache_creation_input_tokens") or 0) < sum(_split_writes(raw))
+            details=details | _geography(raw) if "inference_geo" in raw else details,
         )
         elsewhere: list[tuple[str, Usage]] = []
-        iterations = raw.get("iterations")
-        entries = iterations if isinstance(iterations, list | tuple) else ()
-        declined = _declined(entries)
-        if declined and _has_all(own, entries):
-            own = _without(own, [usage for _, usage in declined])
-        elsewhere += [(model, _named(usage, "declined")) for model, usage in declined]
-        for entry in entries:
-            kind = get(entry, "type")
-            if kind == "compaction":
-                own += _named(_tokens(entry), "compaction")
-            elif kind == "advisor_message":
-                elsewhere.append((text(entry, "model") or "", _named(_tokens(entry), "advisor")))
+        if iterations := raw.get("iterations"):
+            own = _shared(own, iterations if isinstance(iterations, list | tuple) else (), elsewhere)
         return Reading(
-            checked(own, contradictory=contradictory),
+            checked(own, contradictory=0 < whole.get("cache_creation_input_tokens", 0) < sum(split)),
             self._final,
             has_input=plain is not None,
             has_output=written is not None,
             elsewhere=tuple(elsewhere),
         )
+
+
+def _shared(own: Usage, entries: Sequence[Any], elsewhere: list[tuple[str, Usage]]) -> Usage:
+    """Return the message's own usage as its iterations make it; add to `elsewhere` what other models used."""
+    declined = _declined(entries)
+    if declined and _has_all(own, entries):
+        own = _without(own, [usage for _, usage in declined])
+    elsewhere += [(model, _named(usage, "declined")) for model, usage in declined]
+    for entry in entries:
+        kind = get(entry, "type")
+        if kind == "compaction":
+            own += _named(_tokens_of(entry), "compaction")
+        elif kind == "advisor_message":
+            elsewhere.append((text(entry, "model") or "", _named(_tokens_of(entry), "advisor")))
+    return own
 
 
 def _longest_cache(value: Any, depth: int = 12) -> str | None:
@@ -161,10 +169,13 @@ def _longest_cache(value: Any, depth: int = 12) -> str | None:
     return "1h" if "1h" in found else next((each for each in found if each), None)
 
 
-def _tokens(raw: Any) -> Usage:
+def _tokens_of(iteration: Any) -> Usage:
+    return _tokens(counts(iteration), _split_writes(get(iteration, "cache_creation")))
+
+
+def _tokens(whole: Mapping[str, int], split: tuple[int, int], **more: Any) -> Usage:
     """Return the tokens of a usage or of an iteration. Input, cache reads and writes are disjoint, and are added up."""
-    whole = counts(raw)
-    short, long = _split_writes(raw)
+    short, long = split
     cache_read, cache_write = whole.get("cache_read_input_tokens", 0), whole.get("cache_creation_input_tokens", 0)
     cache_write = max(cache_write, short + long)
     return Usage(
@@ -175,6 +186,7 @@ def _tokens(raw: Any) -> Usage:
         # A delta can raise the total above the split of the start; what is not split is at the 5-minute rate.
         cache_write_5m_tokens=cache_write - long,
         cache_write_1h_tokens=long,
+        **more,
     )
 
 
@@ -185,7 +197,7 @@ def _declined(entries: Sequence[Any]) -> list[tuple[str, Usage]]:
     """
     served = [text(entry, "model") for entry in entries if get(entry, "type") == "fallback_message"]
     return [
-        (model, _tokens(entry))
+        (model, _tokens_of(entry))
         for entry in entries
         if served and get(entry, "type") == "message" and (model := text(entry, "model")) and model not in served
     ]
@@ -193,7 +205,7 @@ def _declined(entries: Sequence[Any]) -> list[tuple[str, Usage]]:
 
 def _has_all(own: Usage, entries: Sequence[Any]) -> bool:
     """Return whether the message's own figures are those of all models together, and not of the one that served."""
-    parts = [_tokens(entry) for entry in entries if get(entry, "type") in ("message", "fallback_message")]
+    parts = [_tokens_of(entry) for entry in entries if get(entry, "type") in ("message", "fallback_message")]
     return (own.input_tokens, own.output_tokens) == (
         sum(part.input_tokens for part in parts),
         sum(part.output_tokens for part in parts),
@@ -206,10 +218,12 @@ def _without(own: Usage, parts: Sequence[Usage]) -> Usage:
     return replace(own, **rest)
 
 
-def _split_writes(raw: Any) -> tuple[int, int]:
+def _split_writes(split: Any) -> tuple[int, int]:
     """Return the tokens that were written to the caches of 5 minutes and of 1 hour, where that is told."""
-    split = counts(get(raw, "cache_creation"))
-    return split.get("ephemeral_5m_input_tokens", 0), split.get("ephemeral_1h_input_tokens", 0)
+    if split is None:
+        return 0, 0
+    found = counts(split)
+    return found.get("ephemeral_5m_input_tokens", 0), found.get("ephemeral_1h_input_tokens", 0)
 
 
 def _named(usage: Usage, what: str) -> Usage:
@@ -224,11 +238,13 @@ def _geography(raw: Any) -> dict[str, int]:
     return {} if place in (None, "global", "not_available") else {f"inference_geo_{place[:20]}": 1}
 
 
+_PROMPT = ("messages", "system", "tools")
+_WRITTEN = ("text", "thinking", "name", "input")
 _NESTED = MappingProxyType({"server_tool_use": "", "output_tokens_details": "output_"})
-_USAGE = frozenset(
+_KNOWN_COUNTS = frozenset(
     {
         "cache_creation", "cache_creation_input_tokens", "cache_read_input_tokens", "input_tokens", "output_tokens",
-        "thinking_tokens", "web_search_requests",
+        "thinking_tokens", "web_search_requests", *_NESTED,
     }
 )  # fmt: skip
 _TEXTS = frozenset({"content", "document", "message", "search_result", "text", "tool_result", "tool_use"})

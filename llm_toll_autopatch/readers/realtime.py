@@ -26,17 +26,17 @@ class RealtimeResponses(Reader):
 
     operation = "realtime"
     unbounded = "a session goes on without a bound: open it without strict_budget"
-    __slots__ = ("_final", "_usage")
+    __slots__ = ("_final",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._usage: Any = None
         self._final = False
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Note the session's model, as asked for and as the session names it; the conversation is not seen here."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return nothing: the conversation is not seen here. The model is as asked for, and as the session names it."""
         self.model = text(request, "model") or ""
         self.response_model = text(request, "served")
+        return ()
 
     def feed(self, event: Any) -> None:
         """Take a `RealtimeServerEvent` of this response: text or what is spoken, at last the usage."""

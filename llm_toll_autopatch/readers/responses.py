@@ -13,7 +13,7 @@ from llm_toll_autopatch.estimate import text_chars
 from llm_toll_autopatch.readers.bounds import REQUEST, TOOLS, content, structure, tools
 from llm_toll_autopatch.readers.ceiling import Ceiling, Unbounded, no_search, only, openai_tiers
 from llm_toll_autopatch.readers.consistency import balanced, checked
-from llm_toll_autopatch.readers.fields import as_mapping, count, counts, get, leftovers, text
+from llm_toll_autopatch.readers.fields import as_mapping, count, figures, get, header, text
 from llm_toll_autopatch.readers.reader import Reader, Reading
 from llm_toll_autopatch.records import Usage
 
@@ -27,22 +27,21 @@ class Responses(Reader):
     """`responses`."""
 
     operation = "responses"
-    __slots__ = ("_file_searches", "_final", "_tool_usage", "_usage", "_web_searches")
+    says_all = ("input_tokens", "output_tokens")
+    __slots__ = ("_file_searches", "_final", "_tool_usage", "_web_searches")
 
     def __init__(self) -> None:
         super().__init__()
-        self._usage: Any = None
         self._tool_usage: Any = None
         self._web_searches = 0
         self._file_searches = 0
         self._final = False
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Count the text of the input, the instructions, the tools and the text format."""
-        self.model = text(request, "model") or ""
-        self.input_chars = sum(
-            text_chars(request.get(part), self.measure) for part in ("input", "instructions", "tools", "text")
-        )
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the input, the instructions, the tools and the text format."""
+        model = request.get("model")
+        self.model = model if isinstance(model, str) else ""
+        return tuple(map(request.get, _PROMPT))
 
     def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
         only(request, _KNOWN, _REFUSED)
@@ -72,23 +71,25 @@ class Responses(Reader):
             self._header(response)
             self._final = kind in _TERMINAL
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take a `Response`."""
         self._header(response)
         output = get(response, "output")
         for item in output if isinstance(output, list | tuple) else ():
             self._searched(item)
-            self.output_chars += sum(
-                text_chars(get(item, part), self.measure)
-                for part in ("content", "summary", "name", "arguments", "input")
-            )
+
+    def _written(self, response: Any) -> int:
+        output = get(response, "output")
+        items = output if isinstance(output, list | tuple) else ()
+        return sum(text_chars(get(item, part), self.measure) for item in items for part in _WRITTEN)
 
     def _header(self, response: Any) -> None:
-        self.response_model = text(response, "model") or self.response_model
-        self.response_id = text(response, "id") or self.response_id
-        self.service_tier = text(response, "service_tier") or self.service_tier
+        model, response_id, tier = header(response)
+        self.response_model = model or self.response_model
+        self.response_id = response_id or self.response_id
+        self.service_tier = tier or self.service_tier
         if (usage := get(response, "usage")) is not None:
-            self._usage = usage
+            self._usage = as_mapping(usage)
         if (tool_usage := get(response, "tool_usage")) is not None:
             self._tool_usage = tool_usage
         self.lasts = get(response, "background") is True
@@ -103,21 +104,25 @@ class Responses(Reader):
 
     def usage(self, *, ended: bool) -> Reading | None:
         """Return the response's `ResponseUsage`, with the searches and other tools that are billed beside it."""
-        raw = as_mapping(self._usage)
-        whole, of_input = counts(raw), counts(raw.get("input_tokens_details"))
+        whole, (of_input, of_output), details = figures(self._usage, _KNOWN_COUNTS, _NESTED)
+        given, written, total = whole.get("input_tokens"), whole.get("output_tokens"), whole.get("total_tokens")
+        final = ended or self._final
+        is_plain = not (of_input or of_output or self._tool_usage or self._web_searches or self._file_searches)
+        if is_plain and given is not None and written is not None and (not total or total == given + written):
+            return Reading(Usage(input_tokens=given, output_tokens=written, details=details), final)
         cache_read, cache_write = of_input.get("cached_tokens", 0), of_input.get("cache_write_tokens", 0)
         sums = balanced(
-            whole.get("input_tokens"),
-            whole.get("output_tokens"),
-            whole.get("total_tokens"),
-            reasoning=counts(raw.get("output_tokens_details")).get("reasoning_tokens", 0),
+            given,
+            written,
+            total,
+            reasoning=of_output.get("reasoning_tokens", 0),
             cached=cache_read + cache_write,
             silent=not self.output_chars,
         )
         web_searches = count(get(self._tool_usage, "web_search"), "num_requests")
         if web_searches is None:  # an older server, or a stream that was left early
             web_searches = self._web_searches
-        details = leftovers(raw, _RESPONSE_USAGE, nested=_NESTED) | _of_tools(self._tool_usage)
+        details |= _of_tools(self._tool_usage)
         if self._file_searches:
             details["file_searches"] = self._file_searches
         if sums.given is None and sums.written is None and not web_searches and not self._file_searches:
@@ -133,7 +138,7 @@ class Responses(Reader):
         )
         return Reading(
             checked(usage, contradictory=sums.contradictory),
-            ended or self._final,
+            final,
             has_input=sums.given is not None,
             has_output=sums.written is not None,
         )
@@ -156,10 +161,15 @@ def _of_tools(tool_usage: Any) -> dict[str, int]:
     return found
 
 
-_RESPONSE_USAGE = frozenset(
-    {"cache_write_tokens", "cached_tokens", "input_tokens", "output_tokens", "reasoning_tokens", "total_tokens"}
-)
+_PROMPT = ("input", "instructions", "tools", "text")
+_WRITTEN = ("content", "summary", "name", "arguments", "input")
 _NESTED = MappingProxyType({"input_tokens_details": "input_", "output_tokens_details": "output_"})
+_KNOWN_COUNTS = frozenset(
+    {
+        "cache_write_tokens", "cached_tokens", "input_tokens", "output_tokens", "reasoning_tokens", "total_tokens",
+        *_NESTED,
+    }
+)  # fmt: skip
 _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _DELTAS = frozenset(
     {

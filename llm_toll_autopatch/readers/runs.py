@@ -25,10 +25,10 @@ class Runs(ChatCompletions):
     unbounded = "a run reads its thread and its assistant, which are not in this request: use responses"
     __slots__ = ()
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Count the text of what this request adds; the thread's own messages are not seen."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return what this request adds; the thread's own messages are not seen."""
         self.model = text(request, "model") or ""
-        self.input_chars = sum(text_chars(request.get(part), self.measure) for part in _INPUT)
+        return tuple(map(request.get, _INPUT))
 
     def ask_for_usage(self, request: Mapping[str, Any], endpoint: str | None, *, always: bool) -> dict[str, Any] | None:
         """Runs report their usage unasked."""
@@ -40,12 +40,12 @@ class Runs(ChatCompletions):
         kind = text(event, "event") or ""
         data = get(event, "data")
         if kind.startswith("thread.run.") and not kind.startswith("thread.run.step."):
-            self.finish(data)
+            self._take(data)
         elif kind == "thread.message.delta":
             self.output_chars += text_chars(get(get(data, "delta"), "content"), self.measure)
         return False
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take a `Run`."""
         self._header(response)
         self.lasts = True

@@ -31,12 +31,13 @@ class Veo(Reader):
         self._seconds = 0
         self._accepted = False
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Note how many videos of which length are asked for."""
+    def _texts(self, request: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return nothing, and note how many videos of which length are asked for."""
         self.model = text(request, "model") or ""
         config = request.get("config")
         self._videos = count(config, "number_of_videos", "numberOfVideos") or 1
         self._seconds = self._videos * (count(config, "duration_seconds", "durationSeconds") or 0)
+        return ()
 
     def _ceiling(self, request: Mapping[str, Any]) -> Ceiling:
         config = request.get("config")
@@ -48,7 +49,7 @@ class Veo(Reader):
             )
         return Ceiling(Usage(details={"videos": videos, "video_seconds": videos * seconds}))
 
-    def finish(self, response: Any) -> None:
+    def _take(self, response: Any) -> None:
         """Take the `GenerateVideosOperation`."""
         self.response_id = text(response, "name")
         done = get(get(response, "response"), "generated_videos")
