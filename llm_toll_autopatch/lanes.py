@@ -56,7 +56,7 @@ def deliver(sink: Any, record: Any, owner: object | None = None) -> Delivery | N
     Raises:
         BaseException: What interrupted the sink, if it is no `Exception`.
     """
-    lane = lane_of(sink, owner)
+    lane = (_lanes.get(id(sink)) if owner is None else None) or lane_of(sink, owner)
     # Within `emit` the garbage collector closed a stream in the middle of this very thread's `emit`, which may hold a
     # lock: who called the sink here would wait for himself. And a thread of ours must not be held up by a sink.
     directly = not here.emitting and not here.works and not lane.takes_over

@@ -12,7 +12,7 @@ from llm_toll_autopatch import answers, lasting, reporting, user_warnings
 from llm_toll_autopatch.budgets.errors import BudgetExceededError
 from llm_toll_autopatch.estimate import TokenEstimateWarning
 from llm_toll_autopatch.failures import failures
-from llm_toll_autopatch.records import CallRecord, Outcome, Usage, UsageSource, new_id
+from llm_toll_autopatch.records import CallRecord, Outcome, Usage, new_id
 from llm_toll_autopatch.settlement import Elsewhere, Settlement, settled
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Call:
         """
         usage, _, elsewhere = self._settle()
         usage = replace(usage, output_tokens=usage.output_tokens + more_output_tokens)
-        return self._total(usage, elsewhere)
+        return self._total(usage, elsewhere, self.started_at)
 
     def feed(self, chunk: Any) -> bool:
         """Take one chunk of the stream; return True when the user must not see it. Never raises."""
@@ -195,7 +195,13 @@ class Call:
         """Return the record of a call that has ended, priced. May warn, but never raises on account of it."""
         reader = self.reader
         usage, source, elsewhere = self._settle()
-        cost = self._cost(usage, source, elsewhere)
+        started_at = self.started_at
+        cost: Decimal | None = None
+        if source != "missing":
+            nano = self._total(usage, elsewhere, started_at)
+            cost = None if nano is None else _EXACT.divide(nano, _NANO)
+        elif self.outcome == "error":  # is not billed; whether one that was interrupted in flight is, nobody can tell
+            cost = Decimal(0)
         for _, more in elsewhere:
             usage += more
         draft = CallRecord(
@@ -213,7 +219,7 @@ class Call:
             cost_usd=cost,
             project=self.settings.project,
             tags=self.settings.tags,
-            started_at=self.started_at,
+            started_at=started_at,
             duration_s=self.duration_s,
             time_to_first_chunk_s=self.first_chunk_s,
             chunks=self.chunks,
@@ -240,31 +246,24 @@ class Call:
                 return Settlement(Usage(), "missing")
         return settled(reader, reading, estimate_input=self.settings.estimate_input)
 
-    def _cost(self, usage: Usage, source: UsageSource, elsewhere: Elsewhere) -> Decimal | None:
-        if source == "missing":
-            # A request that failed is not billed; whether one that was interrupted in flight is, nobody can tell.
-            return Decimal(0) if self.outcome == "error" else None
-        nano = self._total(usage, elsewhere)
-        return None if nano is None else _EXACT.divide(nano, _NANO)
-
-    def _total(self, usage: Usage, elsewhere: Elsewhere) -> int | None:
+    def _total(self, usage: Usage, elsewhere: Elsewhere, at: datetime) -> int | None:
+        """Return the cost in nano-USD; None when any part of it is not known."""
         reader = self.reader
-        tier = reader.service_tier
-        total = self._nano(usage, reader.model, reader.response_model, tier)
+        total = self._nano(usage, reader.model, reader.response_model, at)
         for model, more in elsewhere:
-            part = self._nano(more, model, model, tier)
+            part = self._nano(more, model, model, at)
             total = None if total is None or part is None else total + part
         return total
 
-    def _nano(self, usage: Usage, model: str, response_model: str | None, service_tier: str | None) -> int | None:
+    def _nano(self, usage: Usage, model: str, response_model: str | None, at: datetime) -> int | None:
         return self.settings.prices.cost(
             usage,
             provider=self.provider,
             model=model,
             response_model=response_model,
             endpoint=self.endpoint,
-            service_tier=service_tier,
-            at=self.started_at,
+            service_tier=self.reader.service_tier,
+            at=at,
         )
 
     def _warn(self, record: CallRecord) -> None:

@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
+from operator import contains
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from llm_toll_autopatch import _boot, imports, reporting, settings
@@ -34,6 +35,9 @@ _lock = threading.RLock()
 _patches: dict[str, dict[Any, Patch]] = {name: {} for name in SDKS}
 _missing: dict[str, dict[Any, None]] = {name: {} for name in SDKS}
 _late: set[str] = set()
+_metered: set[str] = set()
+"""The SDKs that are metered now. Scopes do not matter here: a stream may be read in another context than the one in
+which it was opened, and the wrappers know which of the two counts."""
 
 
 def patch_all(
@@ -216,6 +220,8 @@ def _put_in_force(chosen: Settings | None) -> None:
         if chosen is None:
             imports.forget()
         wanted = () if chosen is None else chosen.providers
+        _metered.intersection_update(wanted)
+        _metered.update(wanted)
         for name, sdk in SDKS.items():
             if name in wanted:
                 if sdk.package in sys.modules and not _patches[name]:
@@ -240,13 +246,13 @@ def _install(name: str, target: Any) -> None:
 
     try:
         with _lock:
-            if not _enabled(name):
+            if name not in _metered:
                 return
             patch = _patches[name].get(target)
             if patch is not None and patch.in_place():
                 return
             module = sys.modules[target.module]
-            _patches[name][target] = Patch(target, module, load(name).caller, partial(_enabled, name))
+            _patches[name][target] = Patch(target, module, load(name).caller, partial(contains, _metered, name))
             _missing[name].pop(target, None)
     except LookupError:
         if not target.optional:
@@ -264,13 +270,6 @@ def _remove(name: str) -> None:
                 del _patches[name][target]
         except Exception as error:
             failures.note(f"unpatching {target.path}", error)
-
-
-def _enabled(name: str) -> bool:
-    # Scopes do not matter here: a stream may be read in another context than the one in which it was opened, and the
-    # wrappers know which of the two counts.
-    active = settings.in_force()
-    return active is not None and name in active.providers
 
 
 def _provider_status(name: str) -> ProviderStatus:

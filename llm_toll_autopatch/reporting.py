@@ -27,11 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from llm_toll_autopatch.budgets.gate import Admission
-    from llm_toll_autopatch.budgets.keeper import Keeper
     from llm_toll_autopatch.health import SinkStatus
     from llm_toll_autopatch.lane import Delivery
     from llm_toll_autopatch.metering import Call
-    from llm_toll_autopatch.records import CallRecord
     from llm_toll_autopatch.sinks import Sink
     from llm_toll_autopatch.spend import Spend
 
@@ -168,7 +166,14 @@ def _report(call: Call) -> list[Delivery]:
     admission = call.admission
     settings = call.settings
     takers = settings.takers if admission is None else admission.takers(leaves(settings.sink))
-    deliveries, interruption = _delivered(record, takers)
+    deliveries: list[Delivery] = []
+    interruption: BaseException | None = None
+    for sink, owner in takers:
+        try:
+            if (delivery := deliver(sink, record, owner)) is not None:
+                deliveries.append(delivery)
+        except BaseException as error:  # Ctrl-C, say: the other sinks have the record before it interrupts the program
+            interruption = interruption or error
     if admission is not None:
         # What a call is charged is known when it is settled.
         settling = [each for each in deliveries if each.lane.ledger]
@@ -179,24 +184,6 @@ def _report(call: Call) -> list[Delivery]:
     if interruption is not None:
         raise interruption
     return [each for each in deliveries if each.wanted]
-
-
-def _delivered(
-    record: CallRecord, takers: Sequence[tuple[Sink, Keeper | None]]
-) -> tuple[list[Delivery], BaseException | None]:
-    """Deliver `record` to each of `takers`; return what is left to lanes, and what interrupted one: Ctrl-C, say.
-
-    The others have the record before the program is interrupted.
-    """
-    deliveries: list[Delivery] = []
-    interruption: BaseException | None = None
-    for sink, owner in takers:
-        try:
-            if (delivery := deliver(sink, record, owner)) is not None:
-                deliveries.append(delivery)
-        except BaseException as error:
-            interruption = interruption or error
-    return deliveries, interruption
 
 
 class Outbox:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from llm_toll_autopatch import user_warnings
 from llm_toll_autopatch.failures import failures
 from llm_toll_autopatch.pricing.overrides import Overrides
-from llm_toll_autopatch.pricing.rates import Tariff, Unpriced
+from llm_toll_autopatch.pricing.rates import Rates, Tariff, Unpriced
 from llm_toll_autopatch.pricing.sources import clean, locate, names_of
 from llm_toll_autopatch.pricing.tables import Table, context_of
 
@@ -98,10 +98,12 @@ class _Quote:
     pattern: str | None = None
     table: Table | None = None
     gap: str = ""
+    always: Rates | None = None
+    """The only rates that there are, whenever and however long the prompt is; None where there is more to it."""
 
     def nano_usd(self, usage: Usage, at: datetime) -> int:
         """Return what `usage` costs; raise `Unpriced` where something in it has no price."""
-        nano = self.pricer(at).nano_usd(usage)
+        nano = (self.always or self.pricer(at)).nano_usd(usage)
         if not usage.details:
             return nano
         if usage.details.get(_HOSTED_IMAGES):
@@ -266,7 +268,7 @@ class Prices:
         asked, served = question.model, question.response_model
         names = [spelling for name in (served, asked) if name for spelling in names_of(name, question.provider)]
         if (own := self._overrides.find(names)) is not None:
-            return _Quote(tariff=Tariff(own[1]), pattern=own[0])
+            return _Quote(tariff=Tariff(own[1]), pattern=own[0], always=own[1])
         snapshot = self._data()
         try:
             source = locate(
@@ -279,7 +281,7 @@ class Prices:
             table = Table(source, context_of(question.service_tier, source.provider.id))
         except Unpriced as gap:
             return _Quote(snapshot=snapshot, gap=str(gap))
-        return _Quote(snapshot=snapshot, table=table)
+        return _Quote(snapshot=snapshot, table=table, always=table.always())
 
     def _data(self) -> Any:
         if self._snapshot is None:

@@ -17,6 +17,7 @@ What 0.2.3 knows, and what follows from it here:
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,7 +26,6 @@ from llm_toll_autopatch.pricing.rates import Rates, Tariff, Unpriced, cached_par
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from llm_toll_autopatch.pricing.sources import Source
     from llm_toll_autopatch.records import Usage
@@ -137,6 +137,16 @@ class Table:
         if found is None:
             found = self._pricers[key] = self._made(at)
         return found
+
+    def always(self) -> Rates | None:
+        """Return the rates if there are no others; None where they depend on the moment, or on a prompt's length."""
+        if self._bounds:
+            return None
+        try:
+            pricer = self.pricer(datetime.now(UTC))
+        except Unpriced:
+            return None
+        return pricer.base if isinstance(pricer, Tariff) and not pricer.longer else None
 
     def _made(self, at: datetime) -> Pricer:
         source, context = self.source, self._context

@@ -32,7 +32,9 @@ def caller_of(provider: str) -> Callable[[Any], Caller]:
 
     def caller(resource: Any) -> Caller:
         client = resource._client
-        return Caller(_platform_of(client.__class__) or provider, client.base_url.host or None)
+        # OpenAI's property imports a module each time.
+        url = getattr(client, "_base_url", None) or client.base_url
+        return Caller(_platform_of(client.__class__) or provider, url.host or None)
 
     return caller
 

@@ -181,8 +181,7 @@ class Reader:
             reading = self.usage(ended=True)
             return reading is not None and reading.final and reading.has_input and reading.has_output
         fields = as_mapping(self._usage)
-        for name in self.says_all:
-            number = fields.get(name)
+        for number in map(fields.get, self.says_all):
             if type(number) is not int or number < 0:
                 return False
         return True
