@@ -419,7 +419,7 @@ class TestWithOthers:
 
     def test_all_connections_in_use(self, database: str) -> None:
         """A thread that does not give its connection back is waited for within the bound."""
-        ledger = PostgresLedger(database, timeout_s=0.2, connections=1).open()
+        ledger = PostgresLedger(database, timeout_s=1.0, connections=1).open()
         held, release = threading.Event(), threading.Event()
 
         def hold() -> None:
