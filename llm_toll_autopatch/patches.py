@@ -41,6 +41,22 @@ class _Wrapped(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     __bound_function_wrapper__ = Bound
 
 
+class _WrappedForOthers(_Wrapped):
+    """One of a method that the SDK itself calls as well: to its own modules it gives the method.
+
+    Its resources look it up once and keep what they get. A call through it would cost each of theirs some microseconds.
+    """
+
+    def __init__(self, wrapped: Any, wrapper: Any, enabled: Any, inside: str) -> None:
+        super().__init__(wrapped, wrapper, enabled)
+        self._self_inside = inside
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is not None and str(sys._getframe(1).f_globals.get("__name__")).startswith(self._self_inside):
+            return self.__wrapped__.__get__(instance, owner)
+        return super().__get__(instance, owner)
+
+
 class Patch:
     """The wrapper of one target, on the class that defines its method.
 
@@ -65,7 +81,12 @@ class Patch:
         self.target = target
         self.owner: type = owner
         wrapper = target.wrapper(target, caller)
-        self.handle: Any = _Wrapped(_without_ours(vars(owner)[self.name]), wrapper, enabled)
+        function = _without_ours(vars(owner)[self.name])
+        self.handle: Any = (
+            _WrappedForOthers(function, wrapper, enabled, target.inside)
+            if target.inside
+            else _Wrapped(function, wrapper, enabled)
+        )
         setattr(owner, self.name, self.handle)
 
     def in_place(self) -> bool:

@@ -83,8 +83,8 @@ def patch_all(
             True by default.
         estimator: What estimates the tokens of a text where a provider reports none, in the place of four characters
             each: a callable from str to int, which streams give their text piece by piece, or `"tiktoken"`, if that is
-            installed and has its tables on this machine. It gets the text of a request before a stream is asked for, and
-            the texts of a plain call if the answer leaves a figure out; no request's if `estimate_input` is False.
+            installed and has its tables on this machine. It gets the text of a request before a stream is asked for,
+            and the texts of a plain call if the answer leaves a figure out; no request's if `estimate_input` is False.
         prices: USD per million tokens by model name or glob: `{"my-model*": {"input": 2.5, "output": 10}}`.
         providers: Which SDKs: `["openai", "anthropic", "google"]`. All by default.
         max_budget: USD that the project may cost, in all processes that write to the same ledger; calls in scopes of

@@ -467,6 +467,7 @@ async def test_what_a_raw_async_interaction_is_parsed_into_is_metered(
 def test_an_interaction_stream_stays_what_it_is(clients: Clients, sink: MemorySink) -> None:
     """It is an instance of the SDK's class, has its attributes, and `with` gives it back."""
     bare_class = type(clients.gemini.interactions.create(model=GEMINI, input=PROMPT, stream=True).__wrapped__)
+    flush(5)  # what is dropped is recorded by another thread
     stream = clients.gemini.interactions.create(model=GEMINI, input=PROMPT, stream=True)
     assert isinstance(stream, bare_class)
     assert stream.response.status_code == 200

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any
 
 import anthropic
 import pytest
 from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
-from openai import AsyncStream, OpenAI, Stream
+from openai import AsyncOpenAI, AsyncStream, OpenAI, Stream
 from openai._base_client import SyncAPIClient
 from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from sources import CLAUDE, GPT, MESSAGES, PROMPT, async_clients_of, clients_of
+from wrapt import BoundFunctionWrapper
 
 from llm_toll_autopatch import MemorySink, patched
 from llm_toll_autopatch.simulator import Simulator
@@ -138,3 +140,16 @@ def test_methods_are_counted_once_below_another_tool(sim: Simulator, monkeypatch
         monkeypatch.undo()
     assert isinstance(sink, MemorySink)
     assert [record.method for record in sink] == ["chat.completions.create", "post"]
+
+
+@pytest.mark.parametrize(
+    "client", [OpenAI(api_key="none"), AsyncOpenAI(api_key="none"), anthropic.Anthropic(api_key="none")]
+)
+def test_the_sdk_itself_has_the_method(client: Any) -> None:
+    """What a resource of the SDK calls is no wrapper, at no cost; what anybody else gets is one, and counts."""
+    with patched():
+        resource = client.with_options(max_retries=1).models
+        assert type(resource._post) is MethodType
+        assert isinstance(client.post, BoundFunctionWrapper)
+        assert isinstance(type(client).post, BoundFunctionWrapper)
+    assert not isinstance(client.post, BoundFunctionWrapper)

@@ -33,16 +33,14 @@ def posts(sdk: str, readers: Mapping[str, type[Reader]]) -> tuple[Target, Target
         sdk: The SDK's package.
         readers: The readers of the paths that are billed and answer as a method of the SDK does.
     """
-    module, wrapper = f"{sdk}._base_client", _posted(sdk, readers)
+    module, wrapper = f"{sdk}._base_client", _posted(readers)
     return (
-        Target(module, "SyncAPIClient.post", "post", wrapper),
-        Target(module, "AsyncAPIClient.post", "post", wrapper, is_async=True),
+        Target(module, "SyncAPIClient.post", "post", wrapper, inside=f"{sdk}."),
+        Target(module, "AsyncAPIClient.post", "post", wrapper, is_async=True, inside=f"{sdk}."),
     )
 
 
-def _posted(sdk: str, readers: Mapping[str, type[Reader]]) -> WrapperFactory:
-    inside = f"{sdk}."
-
+def _posted(readers: Mapping[str, type[Reader]]) -> WrapperFactory:
     def factory(target: Target, caller: Callable[[Any], Caller]) -> Wrapper:
         def of_client(client: Any) -> Caller:
             return caller(SimpleNamespace(_client=client))
@@ -52,7 +50,7 @@ def _posted(sdk: str, readers: Mapping[str, type[Reader]]) -> WrapperFactory:
         }
 
         def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-            if _called_from(inside):
+            if _called_from(target.inside):
                 return wrapped(*args, **kwargs)
             path = args[0] if args else kwargs.get("path")
             send = senders.get(path.partition("?")[0]) if isinstance(path, str) else None

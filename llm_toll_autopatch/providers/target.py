@@ -39,6 +39,7 @@ class Target:
         is_async: Whether the method is called with `await`. Decided here: `iscoroutinefunction` lies for several.
         optional: Whether nothing is lost on a version of the SDK that does not have it.
         whole: Whether the answer comes whole unless `stream=` says otherwise.
+        inside: How the names of modules begin whose calls of it are none of ours: they get the method itself.
     """
 
     module: str
@@ -49,6 +50,7 @@ class Target:
     is_async: bool = False
     optional: bool = False
     whole: bool = False
+    inside: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,11 +210,13 @@ def usage_of(metadata: Any, written: str, *, final: bool, web_searches: int = 0)
     given = modalities(raw.get("prompt_tokens_details"), raw.get("tool_use_prompt_tokens_details"))
     drawn = modalities(raw.get(f"{written}_tokens_details"))
     cached = modalities(raw.get("cache_tokens_details"))
-    heard, seen = given.pop("audio", 0), given.pop("image", 0)
-    spoken, painted = drawn.pop("audio", 0), drawn.pop("image", 0)
-    for prefix, counted in (("input", given), ("output", drawn), ("cache_read", cached)):
-        for kind, number in counted.items():
-            details[f"{prefix}_{kind}_tokens"] = number
+    heard = seen = spoken = painted = 0
+    if given or drawn or cached:
+        heard, seen = given.pop("audio", 0), given.pop("image", 0)
+        spoken, painted = drawn.pop("audio", 0), drawn.pop("image", 0)
+        for prefix, counted in (("input", given), ("output", drawn), ("cache_read", cached)):
+            for kind, number in counted.items():
+                details[f"{prefix}_{kind}_tokens"] = number
     usage = Usage(
         input_tokens=(prompt or 0) + tools,
         output_tokens=(output or 0) + (thoughts or 0),

@@ -181,7 +181,7 @@ class Reader:
             reading = self.usage(ended=True)
             return reading is not None and reading.final and reading.has_input and reading.has_output
         fields = as_mapping(self._usage)
-        for number in map(fields.get, self.says_all):
+        for number in map(fields.get, self.says_all):  # noqa: SIM110 - a generator is a frame more for each call
             if type(number) is not int or number < 0:
                 return False
         return True
