@@ -66,28 +66,30 @@ class ChatCompletions(Reader):
 
     def feed(self, chunk: Any) -> bool:
         """Take a `ChatCompletionChunk`; hide what is there only because it was asked for in the user's place."""
-        # Runs for every chunk. What the SDK's models give a default is there. What they may lack is tried for: where it
-        # is there that costs less than `getattr` with a default.
-        usage = chunk.usage
+        # Runs for every chunk. To ask a model of pydantic's for a field takes three look-ups in its class, and no more to
+        # ask for its dictionary of them all. What a server may leave out is tried for.
+        fields = chunk.__dict__
         try:
-            choices = chunk.choices
-        except AttributeError:
-            choices = None
+            usage, choices = fields["usage"], fields["choices"]
+        except KeyError:
+            usage, choices = fields.get("usage"), fields.get("choices")
         for choice in choices or ():
+            fields = choice.__dict__
             try:
-                delta = choice.delta
-            except AttributeError:
-                delta = None
+                delta, finished = fields["delta"], fields["finish_reason"]
+            except KeyError:
+                delta, finished = fields.get("delta"), fields.get("finish_reason")
             if delta is not None:
-                content = delta.content
+                fields = delta.__dict__
+                content = fields.get("content")
                 if content and type(content) is str:
                     measure = self.measure
                     self.output_chars += measure(content)
-                    if delta.tool_calls or getattr(delta, "__pydantic_extra__", None):
+                    if fields.get("tool_calls") or getattr(delta, "__pydantic_extra__", None):
                         self.output_chars += self._besides(delta)
                 else:
                     self.output_chars += self._besides(delta)
-            if choice.finish_reason is not None:
+            if finished is not None:
                 self._unfinished -= 1
                 self._report(get(get(chunk, "x_groq"), "usage"))  # Groq
         if usage is not None:
