@@ -66,8 +66,8 @@ class ChatCompletions(Reader):
 
     def feed(self, chunk: Any) -> bool:
         """Take a `ChatCompletionChunk`; hide what is there only because it was asked for in the user's place."""
-        # Runs for every chunk. To ask a model of pydantic's for a field takes three look-ups in its class, and no more to
-        # ask for its dictionary of them all. What a server may leave out is tried for.
+        # Runs for every chunk. To ask a model of pydantic's for a field takes three look-ups in its class, and so does
+        # its dictionary of them all. What a server may leave out is tried for.
         fields = chunk.__dict__
         try:
             usage, choices = fields["usage"], fields["choices"]
