@@ -15,6 +15,7 @@ from openai.types import Completion, CreateEmbeddingResponse
 from roads import RAW, ROADS, STREAMING, Road
 from sources import CLAUDE, GEMINI, GPT, clients_of
 from test_usage import chat, message, response
+from versions import needs
 
 from llm_toll_autopatch import MemorySink, answers, flush, patched
 from llm_toll_autopatch.failures import failures
@@ -83,7 +84,13 @@ def embedded(clients: Any, model: str) -> None:
     clients.google.models.embed_content(model=model, contents=ASKED)
 
 
-@pytest.mark.parametrize(("call", "model"), [(generated, GEMINI), (embedded, "gemini-embedding-001")])
+@pytest.mark.parametrize(
+    ("call", "model"),
+    [
+        (generated, GEMINI),
+        pytest.param(embedded, "gemini-embedding-001", marks=needs("google", "usage of embeddings")),
+    ],
+)
 def test_nor_by_google(call: Callable[[Any, str], None], model: str, sim: Simulator) -> None:
     """The same of Google's SDK."""
     estimator = Estimator()
