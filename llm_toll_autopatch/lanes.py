@@ -17,14 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["deliver", "drain", "end", "forget", "lane_of", "lanes", "queued", "rest", "resume", "sinks"]
 
-_lanes: dict[int | tuple[int], Lane] = {}
-"""By the id of the sink, or of the one for which it was made, in a tuple: a keeper can be a sink as well."""
+_lanes: dict[tuple[int, bool], Lane] = {}
 
 
 def lane_of(sink: Sink, owner: object | None = None) -> Lane:
     """Return the lane of `sink`; of its `owner`, where it was made for one record only."""
     holder = sink if owner is None else owner
-    key = id(sink) if owner is None else (id(owner),)
+    key = (id(holder), owner is not None)
     lane = _lanes.get(key)
     if lane is None:
         new = Lane(holder)
@@ -37,7 +36,7 @@ def lane_of(sink: Sink, owner: object | None = None) -> Lane:
     return lane
 
 
-def _forget(lanes: dict[int | tuple[int], Lane], key: int | tuple[int], _: object) -> None:
+def _forget(lanes: dict[tuple[int, bool], Lane], key: tuple[int, bool], _: object) -> None:
     # They are handed in: as the interpreter ends, modules lose their names before the last sinks go.
     lanes.pop(key, None)
 
@@ -56,7 +55,7 @@ def deliver(sink: Any, record: Any, owner: object | None = None) -> Delivery | N
     Raises:
         BaseException: What interrupted the sink, if it is no `Exception`.
     """
-    lane = (_lanes.get(id(sink)) if owner is None else None) or lane_of(sink, owner)
+    lane = lane_of(sink, owner)
     # Within `emit` the garbage collector closed a stream in the middle of this very thread's `emit`, which may hold a
     # lock: who called the sink here would wait for himself. And a thread of ours must not be held up by a sink.
     directly = not here.emitting and not here.works and not lane.takes_over

@@ -15,8 +15,6 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Literal
 
-from llm_toll_autopatch.frozen import quickly_made
-
 __all__ = ["CONTRADICTORY", "CallRecord", "Outcome", "Usage", "UsageSource", "new_id"]
 
 Outcome = Literal["completed", "closed", "abandoned", "error", "cancelled"]
@@ -42,7 +40,6 @@ whole."""
 _NO_DETAILS: Mapping[str, int] = MappingProxyType({})
 
 
-@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Tokens and units of one billed request. Every figure is an `int`, 0 when absent.
@@ -91,7 +88,6 @@ USAGE_COUNTS: tuple[str, ...] = tuple(f.name for f in dataclasses.fields(Usage) 
 """The names of `Usage`'s integer fields, in order."""
 
 
-@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
     """One billed request, as it is handed to the sinks. Holds no prompt, completion, key or header.

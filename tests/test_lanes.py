@@ -260,7 +260,7 @@ def test_a_sink_is_let_go(sim: Simulator) -> None:
             self.kept.append(record)
 
     sink, slotted = MemorySink(), Slotted()
-    key = id(sink)
+    key = (id(sink), False)
     deliver(sink, record())
     deliver(slotted, record())
     assert (len(sink), len(slotted.kept)) == (1, 1)

@@ -38,8 +38,7 @@ def begin(
         BudgetExceededError: A budget has no room for it.
         LocalRateLimitError: Nor has a limit on 60 seconds.
     """
-    if active.known_caps is not None:
-        active = caps.capped(active)
+    active = caps.capped(active)
     call, kwargs = _begun(target, caller, instance, kwargs, active)
     if call is not None and active.limits:
         from llm_toll_autopatch.budgets import gate
